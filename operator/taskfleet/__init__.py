@@ -1,0 +1,3 @@
+"""taskfleet: a Kubernetes operator for fleets of task models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,158 @@
+"""What operator and agent say to each other: the desired document, the reported state, and digest resolution.
+
+The desired document reaches a pod twice: as the mounted ConfigMap (key `desired.json`) and as the same PUT by the operator, which takes effect in milliseconds.
+An agent keeps the newest one that it accepted and never goes back within a pool's UID. The keys that it checks tokens against stand beside it (key `trust.json`).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from taskfleet.api.fields import Model
+from taskfleet.api.taskmodel import Adapter, Base
+
+DESIRED_KEY = "desired.json"
+TRUST_KEY = "trust.json"
+
+# Routes of the agent's administration, for the operator's token only.
+DESIRED_PATH = "/agent/v1/desired"  # PUT DesiredState; 200 AgentState, 409 where a newer one or another UID is in force
+STATE_PATH = "/agent/v1/state"  # GET AgentState; ?after=VERSION&wait=SECONDS answers when version > after, or after the wait (at most 60)
+RESOLVE_PATH = "/agent/v1/resolve"  # POST ResolveRequest; 200 ResolveReply, 4xx/5xx AgentProblem
+# Open routes, for the kubelet and for metrics.
+ENGINE_HEALTH_PATH = "/engine/health"  # 200 while the engine answers its health route
+READY_PATH = "/readyz"  # 200 when the engine is healthy and every desired adapter has had one settled attempt
+LIVE_PATH = "/livez"
+METRICS_PATH = "/metrics"
+
+# 421 Misdirected Request carries this OpenAI-shaped error code: the pod has not proven (or no longer serves) the model; ask another pod.
+NOT_HERE = "not-here"
+NOT_HERE_STATUS = 421
+
+
+class PoolIdentity(Model):
+    """The pool that a document is for."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class DesiredAdapter(Model):
+    """An adapter that the pod is to hold."""
+
+    engine_name: str
+    revision: str
+    adapter: Adapter  # with its digest
+
+
+class Limits(Model):
+    """Bounds that the agent enforces before an engine sees an artifact. Sizes in bytes."""
+
+    max_rank: int
+    max_adapter_bytes: int
+    max_base_bytes: int
+
+
+class DesiredState(Model):
+    """What a pod of the pool is to hold."""
+
+    pool: PoolIdentity
+    generation: int  # of the ModelPool; grows with every change
+    base: Base
+    base_digest: str | None = None  # None: not resolved yet; the agent waits for a newer document
+    served_base_name: str  # the base's name inside the engine
+    serve_base: bool = False  # True where a member without adapter is assigned: then requests may name the base itself
+    limits: Limits
+    adapters: Annotated[tuple[DesiredAdapter, ...], Field(max_length=600)] = ()
+
+
+class Trust(Model):
+    """What the agent checks tokens against."""
+
+    issuer: str
+    jwks: dict[str, Any]
+    operator_subject: str  # system:serviceaccount:<namespace>:<name>
+    gateway_subject: str
+
+
+class AdapterPhase(StrEnum):
+    """How far an adapter is in one pod."""
+
+    STAGING = "Staging"  # being fetched and verified, or waiting to be tried again
+    LOADING = "Loading"  # staged; being loaded and proven
+    PROVEN = "Proven"
+    FAILED = "Failed"  # for good
+    DRAINING = "Draining"  # no longer desired; finishing what is in flight
+    UNLOADING = "Unloading"
+
+
+class AdapterReport(Model):
+    """One adapter in one pod. `reason` is one of `conditions.Reason`."""
+
+    engine_name: str
+    revision: str
+    phase: AdapterPhase
+    reason: str
+    message: str = ""
+    in_flight: int = 0
+
+
+class BaseReport(Model):
+    """The base in one pod."""
+
+    staged: bool
+    reason: str
+    message: str = ""
+
+
+class EngineReport(Model):
+    """The engine in one pod."""
+
+    healthy: bool
+    starts: int = 0  # times that it was seen to become healthy
+
+
+class AgentState(Model):
+    """What one pod reports. `version` grows with every change of anything but the counts in flight."""
+
+    pod: str
+    pool_uid: str
+    generation: int  # of the desired document in force
+    version: int
+    draining: bool
+    base: BaseReport
+    engine: EngineReport
+    adapters: tuple[AdapterReport, ...] = ()
+    in_flight: int = 0
+
+
+class ArtifactKind(StrEnum):
+    """What an artifact is to be verified as."""
+
+    BASE = "Base"
+    ADAPTER = "Adapter"
+
+
+class ResolveRequest(Model):
+    """Which bytes stand behind a version now? Asked of one designated agent of the pool."""
+
+    kind: ArtifactKind
+    source: str
+    version: str
+    digest: str | None = None  # a pin: resolved by itself, and checked to exist
+    credentials_key: str | None = None
+
+
+class ResolveReply(Model):
+    """The digest."""
+
+    digest: str
+
+
+class AgentProblem(Model):
+    """An error of the administration. `reason` is one of `conditions.Reason`; permanent ones are not worth a retry."""
+
+    reason: str
+    message: str
+    permanent: bool

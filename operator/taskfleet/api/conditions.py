@@ -1,0 +1,87 @@
+"""Conditions and their reasons. Reasons are stable: people alert on them, and the troubleshooting page is generated from here."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from taskfleet.api.fields import Model
+
+
+class ConditionType(StrEnum):
+    """What a condition is about. All but the last three are True when things are well."""
+
+    ACCEPTED = "Accepted"  # the spec is valid and its ServingClass may be used
+    ASSIGNED = "Assigned"  # the task has a pool
+    ADAPTER_READY = "AdapterReady"  # the current revision is proven on every Ready pod, at least one
+    AVAILABLE = "Available"  # it can answer now, or is at zero and can wake
+    ROLLOUT_HEALTHY = "RolloutHealthy"  # no revision was rejected or rolled back
+    READY = "Ready"  # the summary
+    RECONCILING = "Reconciling"  # abnormal-true (kstatus): work is under way
+    STALLED = "Stalled"  # abnormal-true (kstatus): nothing happens before somebody acts
+    FIELDS_WITHOUT_EFFECT = "FieldsWithoutEffect"  # abnormal-true: names fields of the spec that this version does not act on
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. Each value's comment is what the reader should know."""
+
+    # Accepted
+    VALID = "Valid"  # the spec is valid
+    INVALID_SPEC = "InvalidSpec"  # a field is invalid; the message names it
+    INVALID_SCHEMA = "InvalidSchema"  # a JSON Schema text of the task is not a JSON Schema
+    UNSUPPORTED_SOURCE = "UnsupportedSource"  # the source's scheme is not supported by this version
+    NO_DEFAULT_CLASS = "NoDefaultClass"  # no servingClassName, and no ServingClass is marked as the default
+    CLASS_NOT_FOUND = "ServingClassNotFound"  # the named ServingClass does not exist
+    CLASS_NOT_ALLOWED = "ServingClassNotAllowed"  # the ServingClass may not be used from this namespace
+    CLASS_INVALID = "ServingClassInvalid"  # the ServingClass itself is not accepted
+    # Assigned
+    MEMBER_OF_POOL = "MemberOfPool"  # assigned to the pool that the message names
+    WAITING_FOR_POOL = "WaitingForPool"  # packing has not placed the task yet
+    SUSPENDED = "Suspended"  # spec.suspend: nothing of this task is changed
+    # AdapterReady
+    PROVEN = "Proven"  # the engine lists it, and it answered a probe
+    RESOLVING = "Resolving"  # the digest of the version is being looked up
+    LOADING = "Loading"  # being fetched, verified or loaded
+    SOURCE_UNAVAILABLE = "SourceUnavailable"  # the source can't be read now; retried with backoff
+    ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # the source answers, but has no such version; retried with backoff
+    ARTIFACT_INVALID = "ArtifactInvalid"  # the artifact can't be served: wrong files, base, rank or bytes
+    ENGINE_REJECTED = "EngineRejected"  # the engine refused the adapter for good
+    DIGEST_MISMATCH = "DigestMismatch"  # the bytes at the source are not those that were pinned or recorded
+    CREDENTIALS_MISSING = "CredentialsMissing"  # the entry that credentialsKey names is not in the Secret taskfleet-credentials
+    # Available, and pools
+    SERVING = "Serving"  # answers
+    NO_READY_PODS = "NoReadyPods"  # no pod of the pool is Ready
+    UNSCHEDULABLE = "Unschedulable"  # the scheduler finds no node; its message is copied
+    IMAGE_UNAVAILABLE = "ImageUnavailable"  # an image of the pod can't be pulled
+    ENGINE_CRASHING = "EngineCrashing"  # the engine container keeps failing
+    POD_REFUSED = "PodRefused"  # pods can't be created: quota, admission policy, Pod Security
+    STARTING = "Starting"  # pods are starting
+    PROGRESSING = "Progressing"  # a new version is being brought up; what served before goes on serving
+    NO_REPLICAS = "NoReplicas"  # the pool is at zero
+    # Rollout
+    UP_TO_DATE = "UpToDate"  # the spec's revision serves
+    ROLLING = "Rolling"  # the spec's revision is on its way
+    CANDIDATE_FAILED = "CandidateFailed"  # the new revision can't be served; the stable one goes on
+    # FieldsWithoutEffect
+    NOT_IN_THIS_VERSION = "NotInThisVersion"  # the fields are valid and kept; this version does not act on them
+    # Operator's own trouble
+    API_REFUSED = "ApiRefused"  # the API server refused a write; its message is copied
+
+
+class Condition(Model):
+    """As metav1.Condition, with its own observedGeneration."""
+
+    type: Annotated[str, Field(max_length=64, description="What the condition is about.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="True, False or Unknown.")]
+    reason: Annotated[str, Field(max_length=64, description="Stable CamelCase word; alert on this.")]
+    message: Annotated[str, Field(max_length=4096, description="One sentence for people.")]
+    observed_generation: Annotated[int, Field(ge=0, description="metadata.generation that this was said of.")]
+    last_transition_time: Annotated[
+        str, Field(max_length=32, json_schema_extra={"format": "date-time"}, description="When status changed last.")
+    ]
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+]

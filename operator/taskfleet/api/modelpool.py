@@ -1,0 +1,99 @@
+"""ModelPool: pods of one base model on one ServingClass, and the revisions that they serve. The operator's object."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from taskfleet.api.conditions import Conditions
+from taskfleet.api.fields import Digest, DnsLabel, DnsSubdomain, Metadata, Model, Uid, rules
+from taskfleet.api.taskmodel import Adapter, Base, Isolation
+
+
+class Role(StrEnum):
+    """What a member is to its task."""
+
+    STABLE = "Stable"
+    CANDIDATE = "Candidate"
+
+
+class Member(Model):
+    """A revision that the pool serves."""
+
+    revision: Annotated[DnsLabel, Field(description="Name of the TaskModelRevision.")]
+    uid: Annotated[Uid, Field(description="Its UID.")]
+    task_model: Annotated[DnsLabel, Field(description="The TaskModel.")]
+    role: Annotated[Role, Field(description="What it is to its task.")]
+    adapter: Annotated[
+        Adapter | None, Field(description="The adapter; its digest is set once it is resolved. None: the base serves the task.")
+    ] = None
+
+
+class ModelPoolSpec(Model):
+    """What the pool serves."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.base == oldSelf.base", "base is immutable"),
+            ("self.servingClassName == oldSelf.servingClassName", "servingClassName is immutable"),
+            ("self.isolation == oldSelf.isolation", "isolation is immutable"),
+            ("!has(oldSelf.baseDigest) || (has(self.baseDigest) && self.baseDigest == oldSelf.baseDigest)", "baseDigest is set once"),
+        ),
+    )
+
+    serving_class_name: Annotated[DnsSubdomain, Field(description="The ServingClass.")]
+    base: Annotated[Base, Field(description="The base model.")]
+    base_digest: Annotated[Digest | None, Field(description="Digest of the base model, resolved once.")] = None
+    isolation: Annotated[Isolation, Field(description="With whom the pool is shared.")] = Isolation.SHARED
+    replicas: Annotated[int, Field(ge=0, le=256, description="Pods.")] = 1
+    members: Annotated[
+        list[Member],
+        Field(
+            max_length=600,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+            description="The one record of which revisions are assigned here.",
+        ),
+    ] = Field(default_factory=list)
+
+
+class MemberState(StrEnum):
+    """How far a member is on the pool's pods."""
+
+    PENDING = "Pending"
+    PROVEN = "Proven"  # on every Ready pod, at least one
+    FAILED = "Failed"  # for good, on at least one pod
+
+
+class MemberStatus(Model):
+    """A member, as the pool's agents report it."""
+
+    revision: Annotated[DnsLabel, Field(description="Name of the TaskModelRevision.")]
+    state: Annotated[MemberState, Field(description="How far it is.")]
+    reason: Annotated[str, Field(max_length=64, description="Stable CamelCase word.")]
+    message: Annotated[str, Field(max_length=1024, description="One sentence for people.")] = ""
+
+
+class ModelPoolStatus(Model):
+    """Written by the operator, on transitions only."""
+
+    observed_generation: Annotated[int, Field(ge=0, description="Generation that this is about.")] = 0
+    conditions: Annotated[Conditions, Field(description="Available, Ready, Reconciling, Stalled.")] = Field(default_factory=list)
+    replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
+    ready_replicas: Annotated[int, Field(ge=0, description="Pods that are Ready.")] = 0
+    selector: Annotated[str | None, Field(max_length=512, description="Label selector of the pods, for the scale subresource.")] = None
+    members: Annotated[
+        list[MemberStatus],
+        Field(
+            max_length=600,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+            description="State of the members.",
+        ),
+    ] = Field(default_factory=list)
+
+
+class ModelPool(Model):
+    """Pods of one base model on one ServingClass in one namespace, and the revisions that they serve."""
+
+    metadata: Metadata
+    spec: ModelPoolSpec
+    status: ModelPoolStatus = ModelPoolStatus()

@@ -1,0 +1,43 @@
+"""TaskModelRevision: one version of a task, immutable: everything that shapes an answer."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from taskfleet.api.conditions import Conditions
+from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, rules
+from taskfleet.api.taskmodel import Adapter, Base, Task
+
+
+class TaskModelRevisionSpec(Model):
+    """What this version is."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("self == oldSelf", "spec is immutable; another version is another TaskModelRevision"))
+    )
+
+    task_model_name: Annotated[DnsLabel, Field(description="The TaskModel that this is a version of.")]
+    base: Annotated[Base, Field(description="The base model.")]
+    adapter: Annotated[Adapter | None, Field(description="The adapter.")] = None
+    task: Annotated[Task, Field(description="How the model is asked.")] = Task()
+
+
+class TaskModelRevisionStatus(Model):
+    """Written by the operator."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("!has(oldSelf.digest) || (has(self.digest) && self.digest == oldSelf.digest)", "digest is recorded once")),
+    )
+
+    observed_generation: Annotated[int, Field(ge=0, description="Generation that this is about.")] = 0
+    conditions: Annotated[Conditions, Field(description="AdapterReady, Ready.")] = Field(default_factory=list)
+    digest: Annotated[Digest | None, Field(description="The adapter's digest, resolved once.")] = None
+    phase: Annotated[str | None, Field(max_length=32, description="Pending, Stable, Superseded or Failed.")] = None
+
+
+class TaskModelRevision(Model):
+    """One version of a task: base, adapter, prompt, defaults and schema. Immutable."""
+
+    metadata: Metadata
+    spec: TaskModelRevisionSpec
+    status: TaskModelRevisionStatus = TaskModelRevisionStatus()

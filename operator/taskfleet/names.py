@@ -1,0 +1,55 @@
+"""The one place where names stand: API group, labels, annotations, object names, engine names, ports and audiences."""
+
+import hashlib
+import re
+
+GROUP = "taskfleet.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# Server-side apply: one manager for everything that the operator writes.
+FIELD_MANAGER = "taskfleet-operator"
+
+# Labels on children.
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "taskfleet"
+LABEL_POOL = f"{GROUP}/pool"  # name of the ModelPool
+LABEL_POOL_UID = f"{GROUP}/pool-uid"  # its UID; on the Service, and so by Kubernetes on its EndpointSlices
+LABEL_TASK_MODEL = f"{GROUP}/task-model"  # on TaskModelRevisions
+
+# Annotations.
+ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # "true" on at most one ServingClass
+
+CREDENTIALS_SECRET = "taskfleet-credentials"  # noqa: S105  the Secret's name, not a secret
+
+# Audience that a client's token must carry to be accepted by the gateway.
+GATEWAY_AUDIENCE = "taskfleet-gateway"
+
+# Ports inside a pool pod. The engine listens on the loopback interface only; the agent is the pod's one open door.
+ENGINE_PORT = 8000
+AGENT_PORT = 8080
+
+# Kubernetes names are bounded at 63; a TaskModel's name leaves room for the suffixes that revisions and labels add.
+TASK_MODEL_NAME_LENGTH = 50
+POOL_NAME_LENGTH = 48
+
+
+def short_hash(*parts: str, length: int = 8) -> str:
+    """The first `length` hexadecimal digits of SHA-256 over the parts, which are kept apart from one another."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]
+
+
+def slug(text: str, length: int) -> str:
+    """`text` as a DNS label of at most `length` characters; `x` where nothing usable is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"
+
+
+def engine_name(namespace: str, task_model: str, digest: str) -> str:
+    """The adapter's name inside the engine. Content-addressed: an engine's prefix cache is keyed by it, so it is never reused for other bytes."""
+    return f"{namespace}.{task_model}.{digest.removeprefix('sha256:')[:32]}"
+
+
+def pool_name(base_source: str, key: tuple[str, ...], index: int) -> str:
+    """The name of the `index`-th pool (from 0) of a packing key; readable by its base, unique by the key's hash."""
+    stem = f"{slug(base_source.rstrip('/').rsplit('/', 1)[-1], 30)}-{short_hash(*key)}"
+    return stem if index == 0 else f"{stem}-{index}"
