@@ -1,0 +1,39 @@
+"""Log lines are structured, and text from a tenant can't forge one."""
+
+import json
+import logging
+
+import pytest
+
+from taskfleet import logs
+
+
+@pytest.fixture(autouse=True)
+def _restore_root_logger() -> object:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], root.level = before
+
+
+def test_fields_stand_behind_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    logging.getLogger("x").info("pool applied", extra=logs.fields(pool="finance/tiny", replicas=2, note="two words"))
+    assert capsys.readouterr().err.rstrip().endswith('info pool applied pool=finance/tiny replicas=2 note="two words"')
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("evil", ["a\n2026-01-01 error forged", "a\r\x1b[2Jb", 'a" forged="1', "a\u2028b"])
+def test_a_value_stays_on_its_line(capsys: pytest.CaptureFixture[str], style: str, evil: str) -> None:
+    logs.configure(style="json" if style == "json" else "text")
+    logging.getLogger("x").warning("refused", extra=logs.fields(reason=evil))
+    line = capsys.readouterr().err
+    assert len(line.splitlines()) == 1
+    assert line.rstrip("\n").isprintable()
+
+
+def test_json_lines_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(style="json")
+    logging.getLogger("x").info("done", extra=logs.fields(count=3))
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["message"], entry["count"], entry["level"]) == ("done", 3, "info")
