@@ -1,0 +1,3 @@
+module taskfleet.dev/localcluster/pause
+
+go 1.26

@@ -1,0 +1,27 @@
+"""The real kubectl and helm against an instance."""
+
+import json
+import os
+
+from .binaries import program_path
+from .commands import run
+from .instance import Instance
+
+
+def kubectl(instance: Instance, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+    """kubectl's standard output. Raises ClusterError with its words when it refuses."""
+    return run([program_path("kubectl"), f"--kubeconfig={instance.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
+
+
+def helm(instance: Instance, *arguments: str, timeout: float = 600) -> str:
+    """helm's standard output, with its caches and settings in the instance's folder rather than the person's."""
+    home = instance.state / "helm"
+    places = {"HELM_CACHE_HOME": home / "cache", "HELM_CONFIG_HOME": home / "config", "HELM_DATA_HOME": home / "data"}
+    environment = {**os.environ, "KUBECONFIG": str(instance.kubeconfig), **{name: str(path) for name, path in places.items()}}
+    return run([program_path("helm"), *arguments], environment=environment, timeout=timeout)
+
+
+def apply(instance: Instance, objects: list[dict[str, object]]) -> None:
+    """Server-side apply of objects, in their order."""
+    content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    kubectl(instance, "apply", "--server-side", "--force-conflicts", "--field-manager=taskfleet-local-cluster", "-f", "-", stdin=content)
