@@ -24,6 +24,8 @@ CREDENTIALS_SECRET = "taskfleet-credentials"  # noqa: S105  the Secret's name, n
 
 # Audience that a client's token must carry to be accepted by the gateway.
 GATEWAY_AUDIENCE = "taskfleet-gateway"
+# Audience of the operator's token when it asks a gateway which routes are in force.
+INTERNAL_AUDIENCE = "taskfleet-gateway-internal"
 
 # Ports inside a pool pod. The engine listens on the loopback interface only; the agent is the pod's one open door.
 ENGINE_PORT = 8000

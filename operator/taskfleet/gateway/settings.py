@@ -1,0 +1,64 @@
+"""Settings of a gateway replica: TASKFLEET_* environment variables, which the chart sets."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from taskfleet.names import GATEWAY_AUDIENCE, INTERNAL_AUDIENCE
+from taskfleet.settings import Settings
+
+
+class AuthMode(StrEnum):
+    """How clients are known."""
+
+    KUBERNETES = "Kubernetes"  # TokenReview and SubjectAccessReview
+    NONE = "None"  # everybody may call everything: for closed networks
+
+
+class GatewaySettings(Settings):
+    """All times in seconds, all sizes in bytes."""
+
+    namespace: Annotated[str, Field(description="Namespace of the gateway.")]
+    service_account: Annotated[str, Field(description="The gateway's own ServiceAccount; tokens for pools are minted for it.")] = (
+        "taskfleet-gateway"
+    )
+    operator_namespace: Annotated[str | None, Field(description="Namespace of the operator; the gateway's own if unset.")] = None
+    operator_service_account: Annotated[str, Field(description="The only subject that may ask for the routes in force.")] = (
+        "taskfleet-operator"
+    )
+
+    host: Annotated[str, Field(description="Address that both ports listen on.")] = "0.0.0.0"
+    port: Annotated[int, Field(ge=0, le=65535, description="The public API.")] = 8080
+    internal_port: Annotated[int, Field(ge=0, le=65535, description="Metrics, probes and the routes report.")] = 9090
+
+    auth_mode: Annotated[AuthMode, Field(description="Kubernetes, or None for closed networks.")] = AuthMode.KUBERNETES
+    audience: Annotated[str, Field(description="A client's token must have it: a token for the API server is refused.")] = GATEWAY_AUDIENCE
+    internal_audience: Annotated[str, Field(description="The operator's token must have it.")] = INTERNAL_AUDIENCE
+    review_timeout_seconds: Annotated[
+        float, Field(gt=0, le=30, description="After this an API server that does not answer counts as out of reach.")
+    ] = 3.0
+
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Longest request body; 413 above it.")] = 8 * 1024 * 1024
+    max_open_requests: Annotated[int, Field(ge=1, description="Requests in work at once in this replica; 429 above it.")] = 4000
+    max_held_requests: Annotated[int, Field(ge=0, description="Requests that wait for a pod at once in this replica; 503 above it.")] = 1000
+    max_held_per_task: Annotated[int, Field(ge=0, description="The same for one task: a cold one can't use up the room of all.")] = 200
+    hold_seconds: Annotated[
+        float, Field(ge=0, description="How long a request waits for a pod to become able to answer; then 503. Covers a pod that rolls.")
+    ] = 30.0
+
+    connect_timeout_seconds: Annotated[float, Field(gt=0, description="To a pod; in a cluster it takes a millisecond.")] = 2.0
+    first_byte_timeout_seconds: Annotated[
+        float, Field(gt=0, description="Until a stream begins: queueing and the prompt; 504 after it.")
+    ] = 120.0
+    request_timeout_seconds: Annotated[float, Field(gt=0, description="For a whole answer; 504 after it.")] = 600.0
+
+    shutdown_delay_seconds: Annotated[
+        float, Field(ge=0, description="New requests are still taken so long after SIGTERM: endpoints need that long to go everywhere.")
+    ] = 5.0
+    drain_seconds: Annotated[float, Field(ge=0, description="How long answers under way may take after that.")] = 300.0
+
+    @property
+    def operator_subject(self) -> str:
+        """The operator's user name, as Kubernetes writes it."""
+        return f"system:serviceaccount:{self.operator_namespace or self.namespace}:{self.operator_service_account}"
