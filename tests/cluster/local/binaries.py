@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .cache import cache_folder, locked, publish, sealed
@@ -87,10 +88,10 @@ def ensure_programs(progress: Progress, log: Path) -> None:
             if not sealed(folder):
                 go = ensure_go(progress, log)
                 with progress.step(f"building {program.name} {program.version} from its Go module ({program.minutes}; log: {log})"):
-                    publish(folder, lambda draft, program=program, go=go: _build(program, draft, go, log))
+                    publish(folder, partial(_build, program, go, log))
 
 
-def _build(program: Program, draft: Path, go: Path, log: Path) -> None:
+def _build(program: Program, go: Path, log: Path, draft: Path) -> None:
     stamps = " ".join(f"-X {stamp}" for stamp in program.stamps)
     advice = f"see {log}; on a machine without internet access copy {cache_folder() / 'bin'} from one that has it"
     # Built in a copy outside the checkout, whose git data the toolchain would otherwise look at.

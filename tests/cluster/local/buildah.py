@@ -16,7 +16,17 @@ def buildah(*arguments: str | Path, log: Path | None = None, timeout: float = 18
     storage = cache_folder() / "buildah"
     storage.mkdir(parents=True, exist_ok=True)
     # In mounts of its own, so that an interrupted build leaves none on the machine.
-    command = ["unshare", "--mount", "buildah", "--root", storage / "storage", "--runroot", storage / "run", "--storage-driver", "overlay"]
+    command: list[str | Path] = [
+        "unshare",
+        "--mount",
+        "buildah",
+        "--root",
+        storage / "storage",
+        "--runroot",
+        storage / "run",
+        "--storage-driver",
+        "overlay",
+    ]
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(_temporary(storage))}
     return run([*command, *arguments], log=log, environment=environment, timeout=timeout, advice=advice)
 

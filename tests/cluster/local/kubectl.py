@@ -9,12 +9,12 @@ from .instance import Instance
 
 
 def kubectl(instance: Instance, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
-    """kubectl's standard output. Raises ClusterError with its words when it refuses."""
+    """Kubectl's standard output. Raises ClusterError with its words when it refuses."""
     return run([program_path("kubectl"), f"--kubeconfig={instance.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
 
 
 def helm(instance: Instance, *arguments: str, timeout: float = 600) -> str:
-    """helm's standard output, with its caches and settings in the instance's folder rather than the person's."""
+    """Helm's standard output, with its caches and settings in the instance's folder rather than the person's."""
     home = instance.state / "helm"
     places = {"HELM_CACHE_HOME": home / "cache", "HELM_CONFIG_HOME": home / "config", "HELM_DATA_HOME": home / "data"}
     environment = {**os.environ, "KUBECONFIG": str(instance.kubeconfig), **{name: str(path) for name, path in places.items()}}

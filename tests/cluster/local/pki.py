@@ -1,7 +1,7 @@
 """Certificates and kubeconfigs of one instance: its own authority, short-lived like the cluster itself."""
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .instance import Instance
 
-LIFETIME = datetime.timedelta(days=365)
+LIFETIME = dt.timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _issue(folder: Path, authority: Authority, subject: Subject) -> None:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -101,7 +101,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         # Virtual machines that were paused may have clocks that jump a little.
-        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + LIFETIME)
     )
 

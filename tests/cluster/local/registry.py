@@ -33,7 +33,7 @@ def start_registry(instance: Instance) -> ProcessRecord:
 
 def registry_answers(instance: Instance) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address_on_host(instance)}/v2/", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{address_on_host(instance)}/v2/", timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
