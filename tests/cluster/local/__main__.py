@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from .failures import ClusterError
+from .images import provide_images
 from .instance import REPOSITORY, Instance, find
 from .lifecycle import down, status, up
 from .progress import Progress
@@ -12,11 +13,11 @@ from .registry import ADDRESS_IN_PODS, address_on_host
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.local", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument("command", choices=["up", "down", "status", "images"])
     parser.add_argument("--name", default="dev", help="which of several clusters side by side (default: dev)")
     chosen = parser.parse_args(arguments)
     try:
-        return {"up": _up, "down": _down, "status": _status}[chosen.command](chosen.name)
+        return {"up": _up, "down": _down, "status": _status, "images": _images}[chosen.command](chosen.name)
     except ClusterError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -36,6 +37,15 @@ def _up(name: str) -> int:
 def _down(name: str) -> int:
     if not down(name, Progress()):
         print(f"no cluster `{name}` was started from here", file=sys.stderr)
+    return 0
+
+
+def _images(name: str) -> int:
+    instance = find(name)
+    if instance is None:
+        print(f"cluster `{name}` is not running", file=sys.stderr)
+        return 3
+    provide_images(instance, Progress())
     return 0
 
 

@@ -1,7 +1,7 @@
 """Images built without a Docker engine: buildah with a storage of its own in the cache, and pushes to an instance's registry."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from .cache import cache_folder
@@ -44,7 +44,6 @@ def build(
     log: Path,
     arguments: Mapping[str, str] | None = None,
     secrets: Mapping[str, Path] | None = None,
-    ignore: Sequence[str] = (),
 ) -> None:
     """Builds with the layers of earlier builds as far as they still fit."""
     options: list[str | Path] = ["--layers", "--isolation", "chroot", "--format", "oci", "--tag", image, "--file", containerfile]
@@ -52,9 +51,6 @@ def build(
         options += ["--build-arg", f"{name}={value}"]
     for name, path in (secrets or {}).items():
         options += ["--secret", f"id={name},src={path}"]
-    ignore_file = log.parent / "containerignore"
-    ignore_file.write_text("".join(f"{pattern}\n" for pattern in ignore))
-    options += ["--ignorefile", ignore_file]
     buildah("build", *options, context, log=log, advice=f"see {log}")
 
 

@@ -1,0 +1,77 @@
+"""taskfleet's own images: built from this checkout, pushed to an instance's registry and fetched onto its node."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .buildah import LOCAL, build, push
+from .cache import cache_folder, locked
+from .containerd import fetch_image
+from .debian_base import IMAGE as BASE_IMAGE
+from .debian_base import ensure_base_image
+from .failures import ClusterError
+from .instance import REPOSITORY, Instance
+from .package_settings import package_secrets
+from .progress import Progress
+
+PRODUCT_IMAGE = f"{LOCAL}/taskfleet:dev"
+SIMULATOR_IMAGE = f"{LOCAL}/engine-simulator:dev"
+
+# Never part of an image, wherever in the copied folders.
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """An image, and the paths of the checkout that it is made of: only these reach the build."""
+
+    image: str
+    containerfile: Path
+    paths: tuple[str, ...]
+
+
+PRODUCT = Recipe(
+    image=PRODUCT_IMAGE,
+    containerfile=REPOSITORY / "Containerfile",
+    paths=("pyproject.toml", "README.md", "LICENSE", "operator", "requirements/image.txt", "requirements/build.txt"),
+)
+SIMULATOR = Recipe(
+    image=SIMULATOR_IMAGE,
+    containerfile=Path(__file__).parent / "containerfiles" / "simulator.Containerfile",
+    paths=("tests/engine/simulator", "requirements/simulator.txt"),
+)
+RECIPES = {"product": PRODUCT, "simulator": SIMULATOR}
+
+
+def provide_images(instance: Instance, progress: Progress, *, names: tuple[str, ...] = ("product", "simulator")) -> None:
+    """Builds the named images where their sources changed, and puts them and the engines' base image onto the instance's node."""
+    log = instance.logs / "images.log"
+    base = ensure_base_image(progress, log)
+    _deliver(instance, BASE_IMAGE, log)
+    for name in names:
+        recipe = RECIPES[name]
+        with progress.step(f"building and delivering {recipe.image}"):
+            with locked(cache_folder() / "buildah.lock"):
+                _build(recipe, base, log)
+            _deliver(instance, recipe.image, log)
+
+
+def _build(recipe: Recipe, base: str, log: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="taskfleet-context-") as scratch, package_secrets() as secrets:
+        context = Path(scratch)
+        for name in recipe.paths:
+            source, target = REPOSITORY / name, context / name
+            if not source.exists():
+                raise ClusterError(f"{recipe.image} needs {name}, which this checkout does not have")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=LEFT_OUT)
+            else:
+                shutil.copy2(source, target)
+        build(recipe.image, containerfile=recipe.containerfile, context=context, log=log, arguments={"BASE": base}, secrets=secrets)
+
+
+def _deliver(instance: Instance, image: str, log: Path) -> None:
+    push(instance, image, log)
+    fetch_image(instance, image)
