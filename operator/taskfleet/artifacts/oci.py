@@ -1,0 +1,118 @@
+"""Artifacts in OCI registries: which bytes stand behind a version, and those bytes as files.
+
+An artifact's digest is that of its manifest, which names every file's digest: whoever has checked the one has fixed the others.
+All functions block; they are run in threads. Limits are in bytes and seconds.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskfleet.artifacts import credentials, manifest, tarball
+from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
+from taskfleet.artifacts.registry import Registry
+from taskfleet.artifacts.source import OciSource, check_tag, parse
+
+RESOLVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How registries are reached: where the Secret's entries are, and which hosts (with their ports) are asked over plain http."""
+
+    credentials_directory: Path
+    insecure_hosts: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits:
+    """What one artifact may take."""
+
+    max_bytes: int
+    max_files: int = 256
+    seconds: float = 3600.0
+
+
+def resolve(source: str, version: str, digest: str | None, *, key: str | None, access: Access) -> str:
+    """The digest of a version now. With a pin, the pin, once the source is seen to have it.
+
+    Raises ArtifactError: ArtifactNotFound, SourceUnavailable, CredentialsMissing, and ArtifactInvalid for what is no single artifact.
+    """
+    registry = _connect(source, key=key, access=access, seconds=RESOLVE_SECONDS)
+    text = _manifest(registry, digest or check_tag(version))
+    found = _sha256(text)
+    if digest is not None and found != digest:
+        raise DigestMismatch(f"{source} answers {found} when asked for {digest}")
+    # An index has a digest too, but nothing that could be served.
+    manifest.read(text, max_files=1_000_000, max_bytes=2**63)
+    return found
+
+
+def fetch(
+    source: str, digest: str, into: Path, *, key: str | None, access: Access, limits: FetchLimits, wanted: Callable[[str], bool]
+) -> None:
+    """Writes the artifact's files for whose names `wanted` is true into the empty folder `into`, each checked against its digest.
+
+    All names are checked, wanted or not. Raises ArtifactError; what was written until then is the caller's to remove.
+    """
+    registry = _connect(source, key=key, access=access, seconds=limits.seconds)
+    text = _manifest(registry, digest)
+    if _sha256(text) != digest:
+        raise DigestMismatch(f"{source} answers {_sha256(text)} when asked for {digest}")
+    layout = manifest.read(text, max_files=limits.max_files, max_bytes=limits.max_bytes)
+    if layout.tar is not None:
+        _fetch_tar(registry, layout.tar, into, limits=limits, wanted=wanted)
+        return
+    for name, blob in layout.files.items():
+        if wanted(name):
+            _download(registry, blob, into / name)
+
+
+def _connect(source: str, *, key: str | None, access: Access, seconds: float) -> Registry:
+    place: OciSource = parse(source)
+    logins = credentials.read(access.credentials_directory, key, host=place.host)
+    return Registry(place, insecure=place.host in access.insecure_hosts, credentials=logins, deadline=time.monotonic() + seconds)
+
+
+def _manifest(registry: Registry, reference: str) -> bytes:
+    url = f"{registry.prefix}://{registry.container(reference).manifest_url()}"
+    accepted = ", ".join((*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES))
+    response = registry.do_request(url, headers={"Accept": accepted}, stream=True)
+    if response.status_code != 200:
+        raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for a manifest")
+    text = b"".join(registry.body(response, limit=manifest.MAX_MANIFEST_BYTES))
+    if len(text) > manifest.MAX_MANIFEST_BYTES:
+        raise ArtifactInvalid(f"the manifest is larger than {manifest.MAX_MANIFEST_BYTES} bytes")
+    return text
+
+
+def _fetch_tar(registry: Registry, blob: manifest.Blob, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> None:
+    archive = into / ".layer.tar"
+    _download(registry, blob, archive)
+    tarball.extract(archive, into, max_files=limits.max_files, max_bytes=limits.max_bytes)
+    archive.unlink()
+    for path in into.iterdir():
+        if not wanted(path.name):
+            path.unlink()
+
+
+def _download(registry: Registry, blob: manifest.Blob, path: Path) -> None:
+    response = registry.get_blob(registry.container(blob.digest), blob.digest, stream=True)
+    if response.status_code != 200:
+        raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for file {path.name}")
+    hashed, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for piece in registry.body(response, limit=blob.size):
+            hashed.update(piece)
+            size += len(piece)
+            file.write(piece)
+    if size < blob.size:
+        raise SourceUnavailable(f"{registry.hostname} broke off file {path.name} after {size} of {blob.size} bytes")
+    if size > blob.size or f"sha256:{hashed.hexdigest()}" != blob.digest:
+        raise DigestMismatch(f"the bytes of file {path.name} are not those of {blob.digest}")
+
+
+def _sha256(text: bytes) -> str:
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"

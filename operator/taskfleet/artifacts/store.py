@@ -1,0 +1,122 @@
+"""The pod's store of artifacts: one folder per digest, complete and verified, or absent.
+
+    <root>/base/sha256-<hex>/       and the link <root>/base/current
+    <root>/adapters/sha256-<hex>/
+
+A folder appears by one rename after all of it was fetched, checked and written to the disk, and disappears by one rename before any of it is deleted. Whoever sees it sees all.
+One process writes to a store.
+"""
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from taskfleet.artifacts.errors import SourceUnavailable
+
+Fill = Callable[[Path], None]
+
+
+class Shelf(StrEnum):
+    """What kind of artifact."""
+
+    BASE = "base"
+    ADAPTERS = "adapters"
+
+
+class Store:
+    """Blocking work happens in threads; the rest is for one event loop."""
+
+    def __init__(self, root: Path, *, parallel: int = 4) -> None:
+        self._root = root
+        self._locks: dict[tuple[Shelf, str], asyncio.Lock] = {}
+        # Downloads are bounded by the pod's network and disk, not by how many adapters are asked for at once.
+        self._slots = asyncio.Semaphore(parallel)
+
+    def path(self, shelf: Shelf, digest: str) -> Path:
+        """Where an artifact is, or would be."""
+        return self._root / shelf / digest.replace(":", "-", 1)
+
+    def current_base(self) -> Path:
+        """The link that the engine is started on."""
+        return self._root / Shelf.BASE / "current"
+
+    def prepare(self) -> None:
+        """Makes the folders, and removes what an earlier process left half done."""
+        for shelf in Shelf:
+            folder = self._root / shelf
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(".*"):
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+
+    def digests(self, shelf: Shelf) -> list[str]:
+        """What is there, complete."""
+        return sorted(path.name.replace("-", ":", 1) for path in (self._root / shelf).glob("sha256-*") if path.is_dir())
+
+    async def ensure(self, shelf: Shelf, digest: str, fill: Fill, *, check: Fill) -> Path:
+        """The artifact's folder, filled if it isn't there: one download per digest, however many ask.
+
+        `fill` writes into an empty folder, `check` raises ArtifactError for a folder that may not be used; it runs on what is there already too, because limits change.
+        """
+        path = self.path(shelf, digest)
+        async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
+            if path.is_dir():
+                await asyncio.to_thread(check, path)
+                return path
+            async with self._slots:
+                await asyncio.to_thread(self._stage, path, fill, check)
+            return path
+
+    async def delete(self, shelf: Shelf, digest: str) -> None:
+        """Removes an artifact. Nothing may use it any more: engines die of files that are gone."""
+        path = self.path(shelf, digest)
+        async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
+            if path.is_dir():
+                await asyncio.to_thread(_remove, path)
+
+    def select_base(self, digest: str) -> None:
+        """Points the link at a base."""
+        link = self._root / Shelf.BASE / f".current-{uuid.uuid4().hex}"
+        link.symlink_to(self.path(Shelf.BASE, digest).name)
+        link.replace(self.current_base())
+
+    @staticmethod
+    def _stage(path: Path, fill: Fill, check: Fill) -> None:
+        staging = path.parent / f".staging-{uuid.uuid4().hex}"
+        try:
+            staging.mkdir()
+            fill(staging)
+            check(staging)
+            for file in staging.iterdir():
+                # Engines run as another container: readable for all, writable for none but us.
+                file.chmod(0o644)
+                _flush(file)
+            staging.chmod(0o755)
+            _flush(staging)
+            staging.rename(path)
+            _flush(path.parent)
+        except OSError as error:
+            raise SourceUnavailable(f"the artifact can't be written: {error.strerror or error}") from error
+        finally:
+            if staging.exists():
+                shutil.rmtree(staging)
+
+
+def _remove(path: Path) -> None:
+    doomed = path.parent / f".deleted-{uuid.uuid4().hex}"
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
