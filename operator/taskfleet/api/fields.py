@@ -34,15 +34,16 @@ VersionName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-
 CredentialsKey = Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")]
 Quantity = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     Field(
         max_length=32,
-        pattern=r"^(\d+(\.\d{1,3})?)([munkKMGTPE]|[KMGTPE]i)?$",
+        pattern=r"^([0-9]+(\.[0-9]{1,3})?)([munkMGTPE]|[KMGTPE]i)?$",
         json_schema_extra={"x-kubernetes-int-or-string": True},
     ),
+    # After the field, so that the bounds are those of the text.
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
 # Money as text: binary floating point can't hold cents.
-Decimal = Annotated[str, Field(max_length=20, pattern=r"^\d{1,12}(\.\d{1,6})?$")]
+Decimal = Annotated[str, Field(max_length=20, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
 LabelKey = Annotated[str, Field(max_length=317, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")]

@@ -49,21 +49,48 @@ class ImageVolumeSource(Model):
     pull_policy: Annotated[ImagePullPolicy, Field(description="When to pull.")] = ImagePullPolicy.IF_NOT_PRESENT
 
 
+# Volumes of a pool's pods, and the folders where the engine has them.
+RESERVED_VOLUMES = ("store", "run", "pool", "credentials", "tmp", "agent-tmp", "shm")
+RESERVED_PATHS = ("/store", "/run", "/tmp", "/dev", "/proc", "/sys")  # noqa: S108  names of folders in a container, nothing is written there
+
+
 class EngineVolume(Model):
     """A volume of the engine container, always read-only."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(("has(self.claimName) != has(self.image)", "exactly one of claimName and image must be set")),
+        json_schema_extra=rules(
+            ("has(self.claimName) != has(self.image)", "exactly one of claimName and image must be set"),
+            (f"!(self.name in {list(RESERVED_VOLUMES)})", f"name must not be one of the pod's own volumes: {', '.join(RESERVED_VOLUMES)}"),
+            (
+                f"{list(RESERVED_PATHS)}.all(taken, self.mountPath != taken && !self.mountPath.startsWith(taken + '/'))",
+                f"mountPath must not be in {', '.join(RESERVED_PATHS)}",
+            ),
+            ("!self.mountPath.contains('..')", "mountPath must not contain .."),
+        ),
     )
 
-    name: Annotated[DnsLabel, Field(description="Name of the volume; `store`, `run`, `tmp` and `shm` are taken.")]
-    mount_path: Annotated[str, Field(max_length=256, pattern=r"^/[^:\s]*$", description="Where the engine sees it.")]
+    name: Annotated[DnsLabel, Field(description="Name of the volume; those of the pod's own volumes are taken.")]
+    mount_path: Annotated[
+        str, Field(max_length=256, pattern=r"^/[^:\s]+$", description="Where the engine sees it; not where the pod has volumes of its own.")
+    ]
     claim_name: Annotated[DnsSubdomain | None, Field(description="A PersistentVolumeClaim in the pool's namespace.")] = None
     image: Annotated[ImageVolumeSource | None, Field(description="An OCI image (Kubernetes image volume).")] = None
 
 
 class Resources(Model):
     """Compute resources of a container; the accelerator is added from `accelerator`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                (
+                    "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
+                    " || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)"
+                ),
+                "requests must not exceed limits",
+            ),
+        ),
+    )
 
     requests: Annotated[dict[LabelKey, Quantity], Field(max_length=16, description="Requested, by resource name.")] = Field(
         default_factory=dict
@@ -185,7 +212,12 @@ class NamespaceSelector(Model):
     """Which namespaces may use the class: those named and those whose labels match."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(("size(self.names) > 0 || size(self.matchLabels) > 0", "names or matchLabels must be set"))
+        json_schema_extra=rules(
+            (
+                "(has(self.names) && size(self.names) > 0) || (has(self.matchLabels) && size(self.matchLabels) > 0)",
+                "names or matchLabels must be set",
+            ),
+        ),
     )
 
     names: Annotated[list[DnsLabel], Field(max_length=256, description="Names of namespaces.")] = Field(default_factory=list)

@@ -167,7 +167,10 @@ class Rollout(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "self.steps.all(i, self.steps.all(j, self.steps.indexOf(i) >= self.steps.indexOf(j) || i.weightPercent < j.weightPercent))",
+                (
+                    "!has(self.steps) || (self.steps.map(step, step.weightPercent).isSorted()"
+                    " && self.steps.all(step, self.steps.exists_one(other, other.weightPercent == step.weightPercent)))"
+                ),
                 "weights of steps must grow",
             ),
         ),
@@ -279,6 +282,7 @@ class TaskModelStatus(Model):
         Conditions, Field(description="Accepted, Assigned, AdapterReady, Available, RolloutHealthy, Ready, Reconciling, Stalled.")
     ] = Field(default_factory=list)
     serving_class_name: Annotated[DnsSubdomain | None, Field(description="The class in use; a default is resolved once.")] = None
+    base: Annotated[str | None, Field(max_length=32, description="The base model in short, for lists: the end of its source.")] = None
     stable: Annotated[RevisionReference | None, Field(description="The revision that answers.")] = None
     candidate: Annotated[RevisionReference | None, Field(description="The revision that is to answer next.")] = None
     traffic: Annotated[
