@@ -295,15 +295,19 @@ def _map(resolved: Schema, definitions: dict[str, Schema]) -> Schema:
 def _with_fitting_default(schema: Schema) -> Schema:
     """Keeps a default only where it says something. An object's is complete: the API server checks its rules before it fills in the fields' own."""
     default = schema.pop("default", None)
-    if isinstance(default, dict):
-        default = _said(default)
+    default = _said(default) if isinstance(default, dict) else _plain(default)
     return schema if default in (None, "", [], {}) else {**schema, "default": default}
 
 
 def _said(value: dict[str, Any]) -> dict[str, Any]:
     """A model's default without what was left empty, at any depth."""
-    pruned = {name: _said(part) if isinstance(part, dict) else part for name, part in value.items()}
+    pruned = {name: _said(part) if isinstance(part, dict) else _plain(part) for name, part in value.items()}
     return {name: part for name, part in pruned.items() if part not in (None, "", [], {})}
+
+
+def _plain(value: Any) -> Any:
+    # 2.0 and 2 are one number, and the API server hands out the shorter one.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without_defaults(schema: Schema) -> Schema:

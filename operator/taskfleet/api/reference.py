@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import yaml
+
 from taskfleet.api import conditions
 from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.crd import DEFINITIONS, INT_OR_STRING, PRESERVE, VALIDATIONS, Definition, Schema, root_schema
@@ -17,6 +19,10 @@ _INTRODUCTION = f"""<!-- Generated from operator/taskfleet/api by `make generate
 `kubectl explain` tells the same. **Bold** fields are required where the object that holds them is given. Lists whose items have a key are merged by it under server-side apply;
 other lists are replaced as a whole.
 """
+
+
+# PyYAML ends a document that is a single word with it.
+_END_OF_SCALAR = "\n...\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +83,23 @@ def _rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
 
 def _row(field: _Field) -> str:
     name = f"**`{field.path}`**" if field.required else f"`{field.path}`"
-    default = field.schema.get("default")
-    shown = "" if default is None or default == {} else f"`{_yaml_word(default)}`"
+    shown = _default(field.schema)
     bounds = _bounds(field.schema)
     text = field.schema.get("description", "").replace("|", "\\|").replace("\n", " ")
     return f"| {name} | {_type(field.schema)} | {shown} | {text}{f' {bounds}' if bounds else ''} |"
 
 
-def _yaml_word(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+def _default(schema: Schema) -> str:
+    default = schema.get("default")
+    if default is None:
+        return ""
+    if isinstance(default, dict):
+        parts = schema.get("properties", {})
+        # Its fields' own rows tell them.
+        default = {name: value for name, value in default.items() if parts.get(name, {}).get("default") != value}
+        if not default:
+            return ""
+    return f"`{yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix(_END_OF_SCALAR).strip()}`"
 
 
 def _type(schema: Schema) -> str:

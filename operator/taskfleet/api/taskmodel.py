@@ -54,6 +54,10 @@ class Override(StrEnum):
     SEED = "Seed"
 
 
+# What callers may set unless the task says otherwise: how an answer is sampled, not what is asked.
+_GENERATION_OVERRIDES = (Override.MAX_TOKENS, Override.TEMPERATURE, Override.TOP_P, Override.TOP_K, Override.STOP, Override.SEED)
+
+
 class GenerationDefaults(Model):
     """Generation parameters that a request gets where it does not say."""
 
@@ -93,12 +97,10 @@ class Task(Model):
         list[Override],
         Field(
             max_length=8,
-            json_schema_extra={"x-kubernetes-list-type": "set"},
+            json_schema_extra={"x-kubernetes-list-type": "set", "default": [*_GENERATION_OVERRIDES]},
             description="What a request may set otherwise than the task does.",
         ),
-    ] = Field(
-        default_factory=lambda: [Override.MAX_TOKENS, Override.TEMPERATURE, Override.TOP_P, Override.TOP_K, Override.STOP, Override.SEED]
-    )
+    ] = Field(default_factory=lambda: [*_GENERATION_OVERRIDES])
 
 
 class Isolation(StrEnum):
