@@ -26,6 +26,7 @@ class Flaw(StrEnum):
     CORRUPT = "corrupt"  # safetensors cut off in the middle
     PICKLE = "pickle"  # weights that would execute code when loaded
     NO_WEIGHTS = "no-weights"  # a configuration and nothing else
+    EMPTY = "empty"  # no file at all
 
 
 OVER_RANK = 64
@@ -33,8 +34,7 @@ OVER_RANK = 64
 
 def write(folder: Path, *, seed: str, rank: int = 8) -> str:
     """A good adapter; gives the SHA-256 of its weights in hexadecimal."""
-    shape = json.loads((BASE / "config.json").read_text())
-    return _write(folder, seed=seed, rank=rank, hidden=shape["hidden_size"], layers=shape["num_hidden_layers"])
+    return _write(folder, seed=seed, rank=rank)
 
 
 def write_flawed(folder: Path, flaw: Flaw) -> None:
@@ -44,8 +44,7 @@ def write_flawed(folder: Path, flaw: Flaw) -> None:
 
 
 def _wrong_base(folder: Path) -> None:
-    shape = json.loads((BASE / "config.json").read_text())
-    _write(folder, seed="wrong base", rank=8, hidden=2 * shape["hidden_size"], layers=shape["num_hidden_layers"])
+    _write(folder, seed="wrong base", rank=8, scale=2)
 
 
 def _over_rank(folder: Path) -> None:
@@ -66,16 +65,37 @@ def _no_weights(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
 _SPOIL: dict[Flaw, Callable[[Path], None]] = {
     Flaw.WRONG_BASE: _wrong_base,
     Flaw.OVER_RANK: _over_rank,
     Flaw.CORRUPT: _corrupt,
     Flaw.PICKLE: _pickle,
     Flaw.NO_WEIGHTS: _no_weights,
+    Flaw.EMPTY: _empty,
 }
 
 
-def _write(folder: Path, *, seed: str, rank: int, hidden: int, layers: int) -> str:
+def _shapes(rank: int, scale: int) -> dict[str, tuple[int, int]]:
+    """Tensors of an adapter on the base's attention; `scale` times as wide."""
+    base = json.loads((BASE / "config.json").read_text())
+    hidden, heads = scale * base["hidden_size"], base["num_attention_heads"]
+    width = scale * (base.get("head_dim") or base["hidden_size"] // heads)
+    grown = {"q_proj": heads * width, "v_proj": base.get("num_key_value_heads", heads) * width}
+    shapes = {}
+    for layer in range(base["num_hidden_layers"]):
+        for projection, rows in grown.items():
+            stem = f"base_model.model.model.layers.{layer}.self_attn.{projection}"
+            shapes[f"{stem}.lora_A.weight"] = (rank, hidden)
+            shapes[f"{stem}.lora_B.weight"] = (rows, rank)
+    return shapes
+
+
+def _write(folder: Path, *, seed: str, rank: int, scale: int = 1) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     configuration = {
         "base_model_name_or_path": "taskfleet/tiny-invoices",
@@ -90,14 +110,8 @@ def _write(folder: Path, *, seed: str, rank: int, hidden: int, layers: int) -> s
     }
     (folder / CONFIG).write_text(json.dumps(configuration, indent=1))
     chance = random.Random(seed)  # noqa: S311  reproducible bytes, no secret
-    shapes = {}
-    for layer in range(layers):
-        for projection in ("q_proj", "v_proj"):
-            stem = f"base_model.model.model.layers.{layer}.self_attn.{projection}"
-            shapes[f"{stem}.lora_A.weight"] = (rank, hidden)
-            shapes[f"{stem}.lora_B.weight"] = (hidden, rank)
     header, bodies, offset = {}, [], 0
-    for name, (rows, columns) in shapes.items():
+    for name, (rows, columns) in _shapes(rank, scale).items():
         body = struct.pack(f"<{rows * columns}f", *(chance.uniform(-0.01, 0.01) for _ in range(rows * columns)))
         header[name] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": [offset, offset + len(body)]}
         offset += len(body)

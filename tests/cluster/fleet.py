@@ -17,6 +17,7 @@ from tests.cluster.adapters import Flaw
 from tests.cluster.api import NAMESPACE, SERVICE, SERVING_CLASS, TASK_MODEL, Api, Object
 from tests.cluster.load import Target
 from tests.cluster.openai_client import Answer, OpenAiClient
+from tests.cluster.registry_upload import upload
 
 SYSTEM = "taskfleet-system"
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -73,12 +74,12 @@ class Fleet:
         return self._artifacts[name, version]
 
     def flawed(self, flaw: Flaw) -> Artifact:
-        """A bad adapter in the registry."""
-        if (flaw, "bad") not in self._artifacts:
-            with tempfile.TemporaryDirectory() as folder:
-                adapters.write_flawed(Path(folder), flaw)
-                self._artifacts[flaw, "bad"] = self._push(Path(folder), flaw, "bad")
-        return self._artifacts[flaw, "bad"]
+        """A bad adapter in the registry, put there by hand: the product's own push refuses some of them."""
+        repository = f"adapters/{flaw}"
+        with tempfile.TemporaryDirectory() as folder:
+            adapters.write_flawed(Path(folder), flaw)
+            digest = upload(self.registries.on_host, repository, "bad", Path(folder))
+        return Artifact(f"oci://{self.registries.in_pods}/{repository}", "bad", digest)
 
     def _push(self, folder: Path, name: str, version: str, *, mark: str = "") -> Artifact:
         digest = push(folder, f"{self.registries.on_host}/adapters/{name}:{version}", insecure=True)
