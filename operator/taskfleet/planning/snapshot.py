@@ -1,0 +1,163 @@
+"""What decisions are made from: frozen records that the controller gathers from its cache, its agents and the gateways.
+
+No record here knows where it came from. Kubernetes JSON of pods and Deployments is turned into views by `resources.observed`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from taskfleet.api.agent import AgentState, ArtifactKind
+from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.api.servingclass import ServingClass
+from taskfleet.api.taskmodel import TaskModel, TrafficTarget
+from taskfleet.planning.packing_key import PackingKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerView:
+    """One container of a pod, init containers and sidecars among them."""
+
+    name: str
+    ready: bool = False
+    restarts: int = 0
+    waiting_reason: str = ""  # as kubelet writes it: CrashLoopBackOff, ImagePullBackOff, …
+    waiting_message: str = ""
+    last_exit_code: int | None = None  # of the run before this one, or of a run that ended for good
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """One pod of a pool."""
+
+    name: str
+    uid: str = ""
+    ip: str = ""
+    phase: str = "Pending"  # Pending, Running, Succeeded, Failed, Unknown
+    ready: bool = False
+    deleting: bool = False
+    # The scheduler's message while it finds no node (condition PodScheduled=False, reason Unschedulable); None otherwise.
+    unschedulable: str | None = None
+    reason: str = ""  # status.reason of a failed pod: Evicted, UnexpectedAdmissionError, …
+    message: str = ""
+    containers: tuple[ContainerView, ...] = ()
+
+    @property
+    def serving(self) -> bool:
+        """Does the Service send requests here?"""
+        return self.ready and not self.deleting
+
+    @property
+    def reachable(self) -> bool:
+        """May its agent be spoken to? Also while the pod is Pending: the agent is a sidecar among the init containers, and the base is staged in that time."""
+        return self.phase in {"Pending", "Running"} and bool(self.ip) and not self.deleting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentView:
+    """The pool's Deployment."""
+
+    generation: int = 0
+    observed_generation: int = 0
+    replicas: int = 0  # wanted
+    current_replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    # The message of condition ReplicaFailure: pods can't be created (quota, admission, Pod Security); None otherwise.
+    refusal: str | None = None
+
+    @property
+    def rolled_out(self) -> bool:
+        """Do all wanted pods run the current template, are they Ready, and is no older one left?"""
+        return (
+            self.observed_generation >= self.generation
+            and self.updated_replicas == self.replicas
+            and self.current_replicas == self.replicas
+            and self.ready_replicas == self.replicas
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentView:
+    """The agent of one pod, as the operator last heard it; `state` is None until it has answered once."""
+
+    pod: str
+    state: AgentState | None = None
+    error: str = ""  # why it can't be asked now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolutionFailure:
+    """The last failed attempt to resolve a digest. Kept by the operator in memory only: a restart tries again at once."""
+
+    kind: ArtifactKind
+    revision: str  # name of the TaskModelRevision; empty for the base
+    reason: str  # one of conditions.Reason
+    message: str
+    permanent: bool
+    attempts: int  # failed ones in a row
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayView:
+    """What one gateway replica does for one TaskModel; `traffic` is None where it doesn't know the task or could not be asked."""
+
+    name: str
+    traffic: tuple[TrafficTarget, ...] | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSnapshot:
+    """Everything that decides about one TaskModel."""
+
+    task: TaskModel
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    serving_classes: tuple[ServingClass, ...] = ()  # all of the cluster
+    revisions: tuple[TaskModelRevision, ...] = ()  # those of this TaskModel
+    pools: tuple[ModelPool, ...] = ()  # those of the namespace; others than this task's are ignored
+    # None: not asked. Needed only where the plan says `ask_gateways`; a gateway that exists and can't be asked is a view without traffic.
+    gateways: tuple[GatewayView, ...] | None = None
+    gateway_url: str = ""
+    # The API server's words, where it refused the last write of this task's TaskModelRevision.
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackingTask:
+    """One TaskModel, as packing sees it."""
+
+    task: TaskModel
+    revisions: tuple[TaskModelRevision, ...]  # those of this TaskModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackingSnapshot:
+    """Everything that decides about the pools of one packing key."""
+
+    key: PackingKey
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    serving_classes: tuple[ServingClass, ...] = ()  # all of the cluster
+    tasks: tuple[PackingTask, ...] = ()  # all TaskModels of the namespace; those of other keys are ignored
+    pools: tuple[ModelPool, ...] = ()  # all of the namespace; those of other keys are ignored
+    # TaskModels that exist but can't be parsed: their members stay as they are.
+    unreadable: frozenset[str] = frozenset()
+    # Digests of the base that were just resolved, by name of the pool; recorded in the pool by this plan's apply.
+    base_digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSnapshot:
+    """Everything that decides about one ModelPool's pods and status."""
+
+    pool: ModelPool
+    serving_class: ServingClass | None
+    deployment: DeploymentView | None = None
+    pods: tuple[PodView, ...] = ()
+    agents: tuple[AgentView, ...] = ()
+    revisions: tuple[TaskModelRevision, ...] = ()  # at least those that are members
+    failures: tuple[ResolutionFailure, ...] = ()
+    # The API server's words, where it refused a child of the pool.
+    refusal: str | None = None
