@@ -14,9 +14,9 @@ from .debian import ensure_packages
 from .dns import install_dns, resolves
 from .failures import ClusterError
 from .instance import Instance, claim, find, release
-from .kubectl import kubectl
 from .namespaces import anchor, create, destroy
 from .node import claim_accelerators, start_kubelet, start_proxy
+from .node_readiness import node_is_ready
 from .pki import write_pki
 from .processes import ProcessRecord, alive, all_records, read_record, stop
 from .program_images import push_program_images
@@ -88,10 +88,16 @@ def status(instance: Instance) -> list[ComponentStatus]:
     return rows
 
 
-def restart(instance: Instance, component: str) -> None:
-    """Ends one component and starts it again, as an upgrade or a crash would."""
+def stop_component(instance: Instance, component: str) -> None:
+    """Ends one component, as an outage would."""
     stop(instance, component)
-    COMPONENTS[component](instance)
+
+
+def start_component(instance: Instance, component: str) -> None:
+    """Starts a component that was stopped or has ended; does nothing while it runs."""
+    record = read_record(instance, component)
+    if record is None or not alive(record):
+        COMPONENTS[component](instance)
 
 
 def _start(instance: Instance, progress: Progress) -> None:
@@ -102,24 +108,18 @@ def _start(instance: Instance, progress: Progress) -> None:
     write_containerd_configuration(instance)
     _link_programs(instance)
     for component in ("etcd", "containerd", "registry", "kube-apiserver"):
-        _ensure_running(instance, component)
+        start_component(instance, component)
     _await(instance, lambda: registry_answers(instance), "the registry answers", "registry", progress)
     push_program_images(instance, instance.logs / "images.log")
     _await(instance, api_server_ready(instance), "the API server is ready", "kube-apiserver", progress)
     _await(instance, lambda: containerd_answers(instance), "containerd answers", "containerd", progress)
     for component in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"):
-        _ensure_running(instance, component)
+        start_component(instance, component)
     publish_registry(instance)
     install_dns(instance)
-    _await(instance, lambda: _node_condition(instance) == "True", "the node is Ready", "kubelet", progress)
+    _await(instance, lambda: node_is_ready(instance), "the node is Ready", "kubelet", progress)
     claim_accelerators(instance)
     _await(instance, lambda: resolves(instance, "kubernetes.default.svc.cluster.local"), "the cluster's DNS answers", "kubelet", progress)
-
-
-def _ensure_running(instance: Instance, component: str) -> None:
-    record = read_record(instance, component)
-    if record is None or not alive(record):
-        COMPONENTS[component](instance)
 
 
 def _await(instance: Instance, condition: Callable[[], bool], what: str, component: str, progress: Progress) -> None:
@@ -141,11 +141,6 @@ def _all_alive(instance: Instance) -> None:
             raise ClusterError(f"{component} ended", log=log, advice=f"read {log}; `make down` removes what was started")
     if anchor(instance) is None:
         raise ClusterError("the cluster's namespaces ended", log=instance.logs / "unshare.log", advice="was `make down` run meanwhile?")
-
-
-def _node_condition(instance: Instance) -> str:
-    path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    return kubectl(instance, "get", "node", instance.node_name, "--ignore-not-found", "-o", path)
 
 
 def _link_programs(instance: Instance) -> None:

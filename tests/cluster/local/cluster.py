@@ -1,0 +1,89 @@
+"""What tests and the demonstration hold in their hands: one running instance, with the addresses and tools that belong to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import lifecycle
+from .containerd import containerd_answers
+from .control_plane import api_server_ready
+from .exposure import expose
+from .images import provide_images
+from .instance import Instance
+from .kubectl import apply, helm, kubectl
+from .namespaces import enter
+from .node_readiness import node_is_ready
+from .progress import Progress
+from .registry import ADDRESS_IN_PODS, address_on_host
+from .volumes import provide_read_only_claim
+from .waiting import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running local cluster."""
+
+    instance: Instance
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.instance.kubeconfig
+
+    @property
+    def node_name(self) -> str:
+        return self.instance.node_name
+
+    @property
+    def registry_on_host(self) -> str:
+        """HOST:PORT of the OCI registry for programs of the machine; plain HTTP."""
+        return address_on_host(self.instance)
+
+    @property
+    def registry_in_pods(self) -> str:
+        """HOST:PORT of the same registry for pods; plain HTTP."""
+        return ADDRESS_IN_PODS
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        return kubectl(self.instance, *arguments, stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: str, timeout: float = 600) -> str:
+        return helm(self.instance, *arguments, timeout=timeout)
+
+    def apply(self, objects: list[dict[str, object]]) -> None:
+        apply(self.instance, objects)
+
+    def provide_images(self, *names: str) -> None:
+        """Builds `product` and/or `simulator` from this checkout (both without names) and puts them on the node."""
+        provide_images(self.instance, Progress(), names=names or ("product", "simulator"))
+
+    def provide_read_only_claim(self, *, folder: Path, namespace: str, claim: str) -> None:
+        provide_read_only_claim(self.instance, folder=folder, namespace=namespace, claim=claim)
+
+    def expose(self, namespace: str, service: str, port: int) -> str:
+        """A URL on 127.0.0.1 for a Service's port."""
+        return expose(self.instance, namespace, service, port)
+
+    def inside(self, *command: str) -> list[str]:
+        """The command line that runs `command` in the cluster's own namespaces: `ss`, `nft`, `ctr`."""
+        return enter(self.instance, command)
+
+    def restart_api_server(self) -> None:
+        self._restart("kube-apiserver", api_server_ready(self.instance))
+
+    def restart_kubelet(self) -> None:
+        self._restart("kubelet", lambda: node_is_ready(self.instance))
+
+    def restart_containerd(self) -> None:
+        self._restart("containerd", lambda: containerd_answers(self.instance) and node_is_ready(self.instance))
+
+    def stop_component(self, name: str) -> None:
+        """Ends a component until `start_component`: an outage."""
+        lifecycle.stop_component(self.instance, name)
+
+    def start_component(self, name: str) -> None:
+        lifecycle.start_component(self.instance, name)
+
+    def _restart(self, component: str, ready: Callable[[], bool]) -> None:
+        lifecycle.stop_component(self.instance, component)
+        lifecycle.start_component(self.instance, component)
+        wait_until(ready, f"{component} after its restart", seconds=120)
