@@ -86,7 +86,7 @@ def _run(tier: str, progress: Progress) -> Count:
 
 
 def _read(report: Path) -> Count:
-    suites = ET.parse(report).getroot().iter("testsuite")
+    suites = ET.parse(report).getroot().iter("testsuite")  # noqa: S314  written by pytest a moment ago
     total = Count()
     for suite in suites:
         tests, skipped = int(suite.get("tests", "0")), int(suite.get("skipped", "0"))
