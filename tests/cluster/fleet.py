@@ -14,13 +14,15 @@ from taskfleet import names
 from taskfleet.artifacts.push import push
 from tests.cluster import adapters
 from tests.cluster.adapters import Flaw
-from tests.cluster.api import NAMESPACE, SERVICE, SERVING_CLASS, TASK_MODEL, Api, Object
+from tests.cluster.api import NAMESPACE, POD, SERVICE, SERVING_CLASS, TASK_MODEL, Api, Object
 from tests.cluster.load import Target
 from tests.cluster.openai_client import Answer, OpenAiClient
+from tests.cluster.oracles import MetricsSource
 from tests.cluster.registry_upload import upload
 
 SYSTEM = "taskfleet-system"
 MANIFESTS = Path(__file__).parent / "manifests"
+METRICS_PORT = 9090
 USER = "user-application"
 STRANGER = "user-stranger"
 PROMPT = "2024-03-07 ACME Corp 120.50 EUR"
@@ -122,6 +124,11 @@ class Fleet:
                 "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
             }
         )
+
+    def operator_metrics(self) -> list[MetricsSource]:
+        """The metrics of the operator's replicas."""
+        pods = self.api.list(POD, SYSTEM, labels="app.kubernetes.io/component=operator")
+        return [MetricsSource(self.api, SYSTEM, pod["metadata"]["name"], METRICS_PORT) for pod in pods]
 
     def remove_class(self, name: str) -> None:
         self.api.delete(SERVING_CLASS, name)
