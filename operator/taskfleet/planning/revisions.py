@@ -1,0 +1,79 @@
+"""Revisions of a task: what they are called, and which are kept.
+
+A revision is everything that shapes an answer: base, adapter, prompt, defaults, schema. Its name is a hash over all of it, so that going back to an earlier spec is going back to an earlier revision,
+and applying the same spec twice makes nothing new.
+"""
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+
+from taskfleet import names
+from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionSpec
+from taskfleet.api.taskmodel import Rollout, TaskModel
+from taskfleet.planning.plans import RevisionDraft
+
+HASH_LENGTH = 10
+
+
+class Phase(StrEnum):
+    """The place of a revision in the life of its task (`TaskModelRevision.status.phase`)."""
+
+    PENDING = "Pending"  # never had traffic
+    STABLE = "Stable"  # has the traffic
+    SUPERSEDED = "Superseded"  # had it
+    FAILED = "Failed"  # can't be served
+
+
+def spec_of(task: TaskModel) -> TaskModelRevisionSpec:
+    """What the revision of the task's present spec is."""
+    return TaskModelRevisionSpec(task_model_name=task.metadata.name, base=task.spec.base, adapter=task.spec.adapter, task=task.spec.task)
+
+
+def name_of(spec: TaskModelRevisionSpec) -> str:
+    """`<task>-<10 hexadecimal digits>`.
+
+    Fields at their default don't count: a later version that adds a field with a default names all existing revisions as before. The order of a set doesn't count either.
+    """
+    content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    overrides = content.get("task", {}).get("allowOverrides")
+    if overrides is not None:
+        content["task"]["allowOverrides"] = sorted(overrides)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"{spec.task_model_name}-{names.short_hash(text, length=HASH_LENGTH)}"
+
+
+def target_name(task: TaskModel) -> str:
+    """The name of the revision that the task's present spec asks for."""
+    return name_of(spec_of(task))
+
+
+def draft(task: TaskModel) -> RevisionDraft:
+    """The revision of the task's present spec."""
+    spec = spec_of(task)
+    return RevisionDraft(
+        name=name_of(spec),
+        namespace=task.metadata.namespace,
+        task_model=task.metadata.name,
+        task_model_uid=task.metadata.uid,
+        labels={names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_TASK_MODEL: task.metadata.name},
+        spec=spec,
+    )
+
+
+def living(revisions: Iterable[TaskModelRevision]) -> dict[str, TaskModelRevision]:
+    """Those that are not being deleted, by name."""
+    return {revision.metadata.name: revision for revision in revisions if revision.metadata.deletion_timestamp is None}
+
+
+def unneeded(task: TaskModel, revisions: Iterable[TaskModelRevision], *, needed: frozenset[str]) -> tuple[str, ...]:
+    """Those to delete: neither needed nor among the newest superseded ones that `rollbackWindowRevisions` keeps."""
+    window = (task.spec.rollout or Rollout()).rollback_window_revisions
+    spare = [revision for name, revision in living(revisions).items() if name not in needed]
+    superseded = sorted(
+        (revision for revision in spare if revision.status.phase == Phase.SUPERSEDED),
+        key=lambda revision: (revision.metadata.creation_timestamp, revision.metadata.name),
+        reverse=True,
+    )
+    kept = {revision.metadata.name for revision in superseded[:window]}
+    return tuple(sorted(revision.metadata.name for revision in spare if revision.metadata.name not in kept))

@@ -1,0 +1,49 @@
+"""Is a text a JSON Schema?
+
+The texts come from tenants, and the operator serves all of them: YAML aliases are refused, because a few lines of them stand for a document that takes hours to walk through, and deep nesting
+is an error like any other.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import yaml
+from jsonschema import exceptions, validators
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without anchors and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (`*name`) are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader, and stricter)
+
+
+@lru_cache(maxsize=4096)
+def fault(text: str) -> str | None:
+    """Why the text is not a JSON Schema, in one line; None where it is one. Drafts 3 to 2020-12, by `$schema`; 2020-12 without it."""
+    try:
+        schema = _parsed(text)
+        if not isinstance(schema, dict):
+            return f"a JSON Schema is an object, this is {type(schema).__name__}"
+        validators.validator_for(schema, default=validators.Draft202012Validator).check_schema(schema)
+    except yaml.YAMLError as error:
+        return f"neither JSON nor YAML: {_one_line(str(error))}"
+    except exceptions.SchemaError as error:
+        return f"not a JSON Schema: {_one_line(error.message)} at {error.json_path}"
+    except RecursionError:
+        return "nested too deeply"
+    return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
