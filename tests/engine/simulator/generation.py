@@ -20,10 +20,11 @@ class InvalidRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The request's own wishes for trouble, in its JSON field `sim`: answer with this code, wait first, break the stream off after so many tokens, say just this."""
+    """The request's own wishes for trouble, in its JSON field `sim`: answer with this code, wait first, be slow, break off, say this."""
 
     code: int = 0
     delay_seconds: float = 0.0
+    token_seconds: float = 0.0
     break_after: int = -1
     answer: str = ""
 
@@ -105,6 +106,7 @@ def _faults(wishes: dict[str, Any]) -> Faults:
     return Faults(
         code=int(wishes.get("code", 0)),
         delay_seconds=float(wishes.get("delay_ms", 0)) / 1000,
+        token_seconds=float(wishes.get("token_ms", 0)) / 1000,
         break_after=int(wishes.get("break_after", -1)),
         answer=str(wishes.get("answer", "")),
     )

@@ -144,15 +144,16 @@ class Server:
         shape = replies.Shape(
             chat=chat, identity=f"{next(self._numbers):016x}", created=int(time.time()), model=listed.name if listed else self._name
         )
+        pace = question.faults.token_seconds or options.token_seconds
         response: web.StreamResponse
         await self._core.pause(options.first_token_seconds)
         self._metrics.first_token.observe(time.monotonic() - arrived)
         if question.stream:
             chunks = [shape.token(token, finish_reason if place == len(cut) - 1 else None) for place, token in enumerate(cut)]
             ending = (shape.closing_usage(used) if question.include_usage else b"") + replies.DONE
-            response = await self._stream(request, shape.opening(), chunks, ending, break_after=question.faults.break_after)
+            response = await self._stream(request, shape.opening(), chunks, ending, pace=pace, break_after=question.faults.break_after)
         else:
-            await self._core.pause(options.token_seconds * (len(cut) - 1))
+            await self._core.pause(pace * (len(cut) - 1))
             response = web.Response(body=shape.whole("".join(cut), finish_reason, used), content_type="application/json")
         self._metrics.prompt_tokens += used["prompt_tokens"]
         self._metrics.generation_tokens += used["completion_tokens"]
@@ -161,7 +162,7 @@ class Server:
         return response
 
     async def _stream(
-        self, request: web.Request, opening: bytes, chunks: list[bytes], ending: bytes, *, break_after: int
+        self, request: web.Request, opening: bytes, chunks: list[bytes], ending: bytes, *, pace: float, break_after: int
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
@@ -172,7 +173,7 @@ class Server:
                 _hang_up(request)
             if place:
                 try:
-                    await self._core.pause(self._core.options.token_seconds)
+                    await self._core.pause(pace)
                 except CoreDeadError:
                     _hang_up(request)  # the status has long been sent
             await response.write(chunk)

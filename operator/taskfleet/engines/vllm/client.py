@@ -16,11 +16,18 @@ import orjson
 from taskfleet.engines import errors
 from taskfleet.engines.base import LoadedModel
 
-# Seconds. A load reads files and may wait for the engine's current step; a look must not, or a stuck engine would look healthy.
-LOAD_TIMEOUT = 60.0
-PROBE_TIMEOUT = 60.0
-LOOK_TIMEOUT = 10.0
-HEALTH_TIMEOUT = 3.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds for each kind of request. A load reads files and may wait for the engine's current step; a look must not, or a stuck engine would seem healthy."""
+
+    change: float = 60.0
+    probe: float = 60.0
+    look: float = 10.0
+    health: float = 3.0
+
+
+_DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +53,19 @@ class _Reply:
 class VllmClient:
     """An engine at a base URL such as http://127.0.0.1:8000. The session is the caller's, and needs no settings of its own."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, timeouts: Timeouts = _DEFAULT_TIMEOUTS) -> None:
         self._session = session
         self._base_url = base_url.rstrip("/")
+        self._timeouts = timeouts
 
     async def health(self) -> bool:
         try:
-            return (await self._ask("GET", "/health", timeout=HEALTH_TIMEOUT)).status == 200
+            return (await self._ask("GET", "/health", timeout=self._timeouts.health)).status == 200
         except errors.EngineError:
             return False
 
     async def models(self) -> tuple[LoadedModel, ...]:
-        reply = await self._ask("GET", "/v1/models", timeout=LOOK_TIMEOUT)
+        reply = await self._ask("GET", "/v1/models", timeout=self._timeouts.look)
         if reply.status != 200:
             raise await self._sorted(reply, "listing models")
         cards = reply.json().get("data")
@@ -67,7 +75,7 @@ class VllmClient:
 
     async def load(self, name: str, path: str) -> None:
         doing = f"loading adapter {name} from {path}"
-        reply = await self._ask("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout=LOAD_TIMEOUT)
+        reply = await self._ask("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout=self._timeouts.change)
         if reply.status == 200:
             return
         if reply.status == 400 and "already been loaded" in reply.message:
@@ -83,7 +91,7 @@ class VllmClient:
         raise await self._sorted(reply, doing)
 
     async def unload(self, name: str) -> None:
-        reply = await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=LOAD_TIMEOUT)
+        reply = await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=self._timeouts.change)
         if reply.status == 200 or (reply.status == 404 and "cannot be found" in reply.message):
             return
         raise await self._sorted(reply, f"unloading adapter {name}")
@@ -91,7 +99,7 @@ class VllmClient:
     async def probe(self, name: str) -> None:
         doing = f"probing model {name}"
         question = {"model": name, "prompt": "probe", "max_tokens": 1, "temperature": 0}
-        reply = await self._ask("POST", "/v1/completions", question, timeout=PROBE_TIMEOUT)
+        reply = await self._ask("POST", "/v1/completions", question, timeout=self._timeouts.probe)
         if reply.status == 404:
             raise errors.ModelNotServedError(f"{doing}: {reply.message}")
         if reply.status != 200:
