@@ -1,6 +1,6 @@
 """May a TaskModel be served as its spec says, and on which ServingClass?
 
-A chain of named checks over one frozen record; the first violation decides `Accepted`, and the list at the end of this file is the policy. Nothing that is refused here touches what already serves.
+A chain of named checks over one frozen record; the first violation decides `Accepted`, and `CHECKS` is the policy. Nothing that is refused here touches what already serves.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -106,7 +106,9 @@ def outlook_of(conditions: Sequence[Condition]) -> Outlook | None:
     return None
 
 
-def events_between(previous: Sequence[Condition], current: Sequence[Condition], *, warn: frozenset[Reason] = frozenset()) -> tuple[Event, ...]:
+def events_between(
+    previous: Sequence[Condition], current: Sequence[Condition], *, warn: frozenset[Reason] = frozenset()
+) -> tuple[Event, ...]:
     """The event of a changed summary, or none. A change of words alone is no transition.
 
     Stalled is a Warning; so is Reconciling for one of the reasons `warn`.

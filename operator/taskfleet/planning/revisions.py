@@ -1,7 +1,7 @@
 """Revisions of a task: what they are called, and which are kept.
 
-A revision is everything that shapes an answer: base, adapter, prompt, defaults, schema. Its name is a hash over all of it, so that going back to an earlier spec is going back to an earlier revision,
-and applying the same spec twice makes nothing new.
+A revision is everything that shapes an answer: base, adapter, prompt, defaults, schema. Its name is a hash over all of it, so that going back to an earlier spec is
+going back to an earlier revision, and applying the same spec twice makes nothing new.
 """
 
 import json
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from taskfleet import names
 from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionSpec
-from taskfleet.api.taskmodel import Rollout, TaskModel
+from taskfleet.api.taskmodel import Rollout, Task, TaskModel
 from taskfleet.planning.plans import RevisionDraft
 
 HASH_LENGTH = 10
@@ -36,9 +36,9 @@ def name_of(spec: TaskModelRevisionSpec) -> str:
     Fields at their default don't count: a later version that adds a field with a default names all existing revisions as before. The order of a set doesn't count either.
     """
     content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
-    overrides = content.get("task", {}).get("allowOverrides")
-    if overrides is not None:
-        content["task"]["allowOverrides"] = sorted(overrides)
+    content.get("task", {}).pop("allowOverrides", None)
+    if set(spec.task.allow_overrides) != set(Task().allow_overrides):
+        content.setdefault("task", {})["allowOverrides"] = sorted(spec.task.allow_overrides)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return f"{spec.task_model_name}-{names.short_hash(text, length=HASH_LENGTH)}"
 

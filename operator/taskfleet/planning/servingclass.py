@@ -1,7 +1,7 @@
 """Is a ServingClass usable?
 
-A chain of named checks over its spec; the first violation decides. TaskModels of a class that is not accepted are refused, those that serve already go on. What the API server can check by itself
-(bounds, patterns, CEL) is not repeated here; what only it can check (affinity, tolerations) shows up when a pool's Deployment is applied.
+A chain of named checks over its spec; the first violation decides. TaskModels of a class that is not accepted are refused, those that serve already go on. What the API
+server can check by itself (bounds, patterns, CEL) is not repeated here; what only it can check (affinity, tolerations) shows up when a pool's Deployment is applied.
 """
 
 from collections.abc import Callable, Iterator

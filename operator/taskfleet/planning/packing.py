@@ -1,0 +1,204 @@
+"""Which revisions are members of which pool.
+
+First fit by packing key: a task goes to the first pool that has room, and a new pool is made where none has. Members never move for tidiness: a pod that serves is worth
+more than a tidy fleet. All revisions of a task are on the pool that has the first of them.
+
+Room is counted twice: tasks against `adapters.maxPerPool`, and adapters that an engine is told to hold against `maxPerPool + candidateSlots`. A candidate without a digest
+costs nothing, so a broken source never takes a slot from its neighbours.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from taskfleet import names
+from taskfleet.api.modelpool import Member, ModelPool, ModelPoolSpec
+from taskfleet.api.servingclass import AdapterLimits, ScalingDefaults, ServingClass
+from taskfleet.api.taskmodel import Isolation
+from taskfleet.planning import replicas
+from taskfleet.planning.packing_key import PackingKey
+from taskfleet.planning.plans import Owner, PackingPlan, PoolDeletion, PoolDraft
+from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
+from taskfleet.planning.wanted import Wanted, wanted
+
+# The bound of ModelPool.spec.members.
+MAX_MEMBERS = 600
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pool:
+    """A pool while it is being packed."""
+
+    name: str
+    before: ModelPool | None
+    members: dict[str, Member] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> set[str]:
+        return {member.task_model for member in self.members.values()}
+
+    @property
+    def extras(self) -> int:
+        """Adapters beyond the first of each task."""
+        held = [member.task_model for member in self.members.values() if member.adapter is not None and member.adapter.digest is not None]
+        return len(held) - len(set(held))
+
+    def has_room_for_task(self, limits: AdapterLimits) -> bool:
+        tasks = len(self.tasks) + 1
+        return tasks <= limits.max_per_pool and tasks + self.extras <= _slots(limits) and len(self.members) < MAX_MEMBERS
+
+    def may_hold(self, member: Member, limits: AdapterLimits) -> bool:
+        """May the engine be told to hold this member's adapter? The first of each task has its place."""
+        first = not any(
+            other.task_model == member.task_model and other.adapter is not None and other.adapter.digest is not None
+            for other in self.members.values()
+        )
+        return first or len(self.tasks) + self.extras + 1 <= _slots(limits)
+
+
+def pack(snapshot: PackingSnapshot) -> PackingPlan:
+    """The pools of one key as they are to be. A pure function: the same snapshot gives the same plan."""
+    key = snapshot.key
+    present = sorted(
+        (pool for pool in snapshot.pools if pool.metadata.deletion_timestamp is None and key.pool_index(pool.metadata.name) is not None),
+        key=lambda pool: key.pool_index(pool.metadata.name) or 0,
+    )
+    wishes = [found for entry in sorted(snapshot.tasks, key=_age) if (found := wanted(snapshot, entry, present)) is not None]
+    serving_class = next((found for found in snapshot.serving_classes if found.metadata.name == key.serving_class), None)
+    notes: list[str] = []
+
+    by_task = {wish.task.metadata.name: wish for wish in wishes}
+    pools = [_kept(pool, by_task, snapshot.unreadable) for pool in present]
+    if serving_class is not None:
+        for wish in wishes:
+            notes += _placed(wish, pools, key, serving_class.spec.adapters)
+        for pool in pools:
+            notes += _held(pool, by_task, serving_class.spec.adapters)
+
+    base_digest = _base_digest(present, snapshot.base_digests)
+    drafts = [_draft(pool, key, by_task, serving_class, base_digest) for pool in pools if pool.members]
+    empty = [pool.before for pool in pools if not pool.members and pool.before is not None]
+    notes += [f"pool {pool.metadata.name} has no members left and is deleted" for pool in empty]
+    return PackingPlan(
+        apply=tuple(drafts),
+        delete=tuple(PoolDeletion(name=pool.metadata.name, uid=pool.metadata.uid) for pool in empty),
+        notes=tuple(notes),
+    )
+
+
+def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[str]) -> _Pool:
+    kept = _Pool(name=pool.metadata.name, before=pool)
+    for member in pool.spec.members:
+        wish = wishes.get(member.task_model)
+        if member.task_model in unreadable or (wish is not None and wish.frozen):
+            kept.members[member.revision] = member
+        elif wish is not None and member.revision in wish.revisions and member.revision in wish.kept | {wish.target}:
+            digest = member.adapter.digest if member.adapter else None
+            kept.members[member.revision] = _member(wish, member.revision, digest)
+    return kept
+
+
+def _placed(wish: Wanted, pools: list[_Pool], key: PackingKey, limits: AdapterLimits) -> list[str]:
+    """Puts the target on a pool, and says where it went."""
+    target = wish.target
+    if target is None or any(target in pool.members for pool in pools):
+        return []
+    task = wish.task.metadata.name
+    home = next((pool for pool in pools if task in pool.tasks), None)
+    if home is not None and len(home.members) >= MAX_MEMBERS:
+        return [f"{target} waits: pool {home.name} has {MAX_MEMBERS} members"]
+    if home is None:
+        home = next((pool for pool in pools if pool.has_room_for_task(limits)), None)
+    if home is None:
+        home = _Pool(name=_free_name(key, pools), before=None)
+        pools.append(home)
+        home.members[target] = _member(wish, target, None)
+        return [f"{target} gets the new pool {home.name}"]
+    home.members[target] = _member(wish, target, None)
+    return [f"{target} joins pool {home.name}"]
+
+
+def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> list[str]:
+    """Hands recorded digests to members, oldest task first, as far as the engines have slots: with the digest a member is loaded."""
+    notes = []
+    order = {task: place for place, task in enumerate(wishes)}
+    for name, member in sorted(pool.members.items(), key=lambda item: (order.get(item[1].task_model, -1), item[0])):
+        wish = wishes.get(member.task_model)
+        if wish is None or wish.frozen or member.adapter is None or member.adapter.digest is not None:
+            continue
+        digest = wish.revisions[name].status.digest
+        if digest is None:
+            continue
+        if pool.may_hold(member, limits):
+            pool.members[name] = _member(wish, name, digest)
+        else:
+            notes.append(f"{name} waits for a candidate slot of pool {pool.name}")
+    return notes
+
+
+def _member(wish: Wanted, name: str, digest: str | None) -> Member:
+    revision = wish.revisions[name]
+    adapter = revision.spec.adapter
+    return Member(
+        revision=name,
+        uid=revision.metadata.uid,
+        task_model=wish.task.metadata.name,
+        role=wish.role(name),
+        # A pin in the spec is no proof that the source has it: the digest comes from the resolution, which checks that.
+        adapter=adapter.model_copy(update={"digest": digest}) if adapter is not None else None,
+    )
+
+
+def _draft(
+    pool: _Pool, key: PackingKey, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, base_digest: str | None
+) -> PoolDraft:
+    members = sorted(pool.members.values(), key=lambda member: (member.task_model, member.revision))
+    before = pool.before.spec.replicas if pool.before is not None else 1
+    return PoolDraft(
+        name=pool.name,
+        namespace=key.namespace,
+        labels={
+            names.LABEL_MANAGED_BY: names.MANAGED_BY,
+            **({names.LABEL_TASK_MODEL: key.task_model} if key.isolation is Isolation.DEDICATED else {}),
+        },
+        spec=ModelPoolSpec(
+            serving_class_name=key.serving_class,
+            base=key.base,
+            base_digest=(pool.before.spec.base_digest if pool.before is not None else None) or base_digest,
+            isolation=key.isolation,
+            replicas=before if serving_class is None else _replicas(pool, wishes, serving_class.spec.scaling, before),
+            members=members,
+        ),
+        owners=tuple(Owner(revision=member.revision, uid=member.uid) for member in members),
+    )
+
+
+def _replicas(pool: _Pool, wishes: Mapping[str, Wanted], defaults: ScalingDefaults, before: int) -> int:
+    asked = []
+    for task in pool.tasks:
+        wish = wishes.get(task)
+        # A task that is suspended or can't be read holds what there is.
+        asked.append(before if wish is None or wish.frozen else replicas.of_task(wish.task.spec.scaling, defaults))
+    return replicas.of_pool(asked)
+
+
+def _base_digest(pools: Iterable[ModelPool], resolved: Mapping[str, str]) -> str | None:
+    """One base for all pools of a key: a tag that has moved since must not give two truths."""
+    recorded = next((pool.spec.base_digest for pool in pools if pool.spec.base_digest is not None), None)
+    return recorded or next((resolved[pool.metadata.name] for pool in pools if pool.metadata.name in resolved), None)
+
+
+def _free_name(key: PackingKey, pools: Iterable[_Pool]) -> str:
+    taken = {pool.name for pool in pools}
+    index = 0
+    while key.pool_name(index) in taken:
+        index += 1
+    return key.pool_name(index)
+
+
+def _slots(limits: AdapterLimits) -> int:
+    return limits.max_per_pool + limits.candidate_slots
+
+
+def _age(entry: PackingTask) -> tuple[str, str]:
+    metadata = entry.task.metadata
+    return metadata.creation_timestamp, metadata.name

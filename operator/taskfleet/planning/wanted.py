@@ -1,0 +1,89 @@
+"""Which revisions of a task belong on the pools of a packing key.
+
+Not here: on which of these pools, and whether there is room (`packing`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from taskfleet.api.modelpool import ModelPool, Role
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.api.taskmodel import TaskModel
+from taskfleet.planning import revisions
+from taskfleet.planning.admission import Admission, admit
+from taskfleet.planning.packing_key import PackingKey, key_of
+from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What one task wants of the pools of one key.
+
+    `target` is the revision of its spec, where it belongs here; `kept` are revisions that stay where they are members now. A frozen task's members stay exactly as they are.
+    """
+
+    task: TaskModel
+    revisions: Mapping[str, TaskModelRevision]  # living, by name
+    target: str | None
+    kept: frozenset[str]
+    frozen: bool
+
+    def role(self, revision: str) -> Role:
+        """What a revision is to the task."""
+        routed = any(target.revision == revision for target in self.task.status.traffic)
+        return Role.STABLE if routed or self.revisions[revision].status.phase == revisions.Phase.STABLE else Role.CANDIDATE
+
+
+def wanted(snapshot: PackingSnapshot, entry: PackingTask, pools: Iterable[ModelPool]) -> Wanted | None:
+    """What the task wants of the key's `pools`; None where it has nothing to do with them.
+
+    Target: the revision of the spec, also one that failed: an agent tries it again when its pod or its class changes, so that what was refused under too small a
+    limit comes right by itself. Kept: what has traffic on these pools; everything while a switch is not yet known to every gateway; after a lost status, what had the traffic last.
+    """
+    task = entry.task
+    pools = list(pools)
+    members = {member.revision for pool in pools for member in pool.spec.members if member.task_model == task.metadata.name}
+    if task.metadata.deletion_timestamp is not None or not (members or _same_base(task, snapshot.key)):
+        return None
+    living = revisions.living(entry.revisions)
+    admission = admit(task, namespace_labels=snapshot.namespace_labels, serving_classes=snapshot.serving_classes, pools=snapshot.pools)
+    target = revisions.target_name(task) if _belongs(task, admission, snapshot.key) else None
+    if task.spec.suspend:
+        return Wanted(task=task, revisions=living, target=None, kept=frozenset(members), frozen=True)
+    return Wanted(
+        task=task,
+        revisions=living,
+        target=target if target in living else None,
+        kept=frozenset(_kept(task, living, members, {pool.metadata.name for pool in pools})),
+        frozen=False,
+    )
+
+
+def _kept(task: TaskModel, living: Mapping[str, TaskModelRevision], members: set[str], pool_names: set[str]) -> set[str]:
+    status = task.status
+    here = {name for name in members if name in living}
+    if status.rollout is not None and status.rollout.phase == RolloutPhase.DRAINING:
+        return here
+    if not status.traffic:
+        return {name for name in here if living[name].status.phase == revisions.Phase.STABLE}
+    return here & {target.revision for target in status.traffic if target.pool in pool_names}
+
+
+def _belongs(task: TaskModel, admission: Admission, key: PackingKey) -> bool:
+    if admission.violation is not None or admission.class_name is None:
+        return False
+    spec = task.spec
+    own = key_of(
+        namespace=task.metadata.namespace,
+        task_model=task.metadata.name,
+        base=spec.base,
+        serving_class=admission.class_name,
+        isolation=spec.isolation,
+    )
+    return own == key
+
+
+def _same_base(task: TaskModel, key: PackingKey) -> bool:
+    # Cheap, and rules out most tasks of a namespace before anything is hashed.
+    return (task.spec.base.source, task.spec.base.revision) == (key.base_source, key.base_revision)
