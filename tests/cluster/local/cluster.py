@@ -7,6 +7,7 @@ from pathlib import Path
 from . import lifecycle
 from .containerd import containerd_answers
 from .control_plane import api_server_ready
+from .debian_base import IMAGE as BASE_IMAGE
 from .exposure import expose
 from .images import provide_images
 from .instance import Instance
@@ -55,6 +56,11 @@ class Cluster:
     def provide_images(self, *names: str) -> None:
         """Builds `product` and/or `simulator` from this checkout (both without names) and puts them on the node."""
         provide_images(self.instance, Progress(), names=names or ("product", "simulator"))
+
+    def provide_base_image(self) -> str:
+        """Puts the plain Debian image with Python on the node; gives its name."""
+        provide_images(self.instance, Progress(), names=())
+        return BASE_IMAGE
 
     def provide_read_only_claim(self, *, folder: Path, namespace: str, claim: str) -> None:
         provide_read_only_claim(self.instance, folder=folder, namespace=namespace, claim=claim)

@@ -82,6 +82,9 @@ def start_outside(instance: Instance, name: str, command: Sequence[str], *, envi
     instance.logs.mkdir(parents=True, exist_ok=True)
     log = os.open(instance.logs / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    # An interrupt between start and record would leave a process that nobody knows of.
+    interrupts = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts)
     try:
         # Not subprocess.Popen: it complains about a process that outlives its object, which is the purpose here.
         pid = os.posix_spawnp(
@@ -90,11 +93,13 @@ def start_outside(instance: Instance, name: str, command: Sequence[str], *, envi
             dict(os.environ if environment is None else environment),
             file_actions=[(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
             setsid=True,
+            setsigmask=(),
         )
+        return write_record(instance, name, pid)
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(log)
         os.close(nothing)
-    return write_record(instance, name, pid)
 
 
 def stop(instance: Instance, name: str, *, grace: float = 10) -> None:
