@@ -4,9 +4,12 @@ import os
 
 import pytest
 
+from tests.cluster.installation import fleet
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.lifecycle import up
 from tests.cluster.local.progress import Progress
+
+__all__ = ["cluster", "fleet"]
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,49 @@
-"""The product on a local cluster, installed as a user would: the chart, by Helm, with the image of this checkout."""
+"""Installs the chart on the test cluster, once for all tests, with the simulator as the default class."""
 
-import json
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+import yaml
+
+from taskfleet.artifacts.push import push
+from tests.cluster import adapters
+from tests.cluster.api import NODE, Api
+from tests.cluster.disturbance import rolled_out
+from tests.cluster.fleet import MANIFESTS, SYSTEM, Artifact, Fleet, Registries
 from tests.cluster.local.cluster import Cluster
-from tests.cluster.local.images import PRODUCT_IMAGE
-from tests.cluster.local.instance import REPOSITORY
 
 RELEASE = "taskfleet"
-SYSTEM_NAMESPACE = "taskfleet-system"
-GATEWAY_SERVICE = "taskfleet-gateway"
+CHART = Path(__file__).resolve().parents[2] / "charts/taskfleet"
+VALUES = MANIFESTS / "values.yaml"
+BASE = "tiny-invoices"
 
 
-def install(cluster: Cluster, *, values: dict[str, object] | None = None, wait_seconds: int = 180) -> None:
-    """Installs or upgrades the chart and waits until its Deployments are ready. The image must be on the node. Raises ClusterError with Helm's words."""
-    repository, _, tag = PRODUCT_IMAGE.rpartition(":")
-    settings: dict[str, object] = {
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "Always"},
-        # The local registry speaks plain HTTP.
-        "insecureRegistries": [cluster.registry_in_pods],
-        **(values or {}),
-    }
-    file = cluster.instance.state / "values.json"
-    file.write_text(json.dumps(settings))
-    chart = str(REPOSITORY / "charts" / "taskfleet")
-    target = [f"--namespace={SYSTEM_NAMESPACE}", "--create-namespace"]
-    cluster.helm("upgrade", "--install", RELEASE, chart, *target, "--values", str(file), "--wait", f"--timeout={wait_seconds}s")
+def install(cluster: Cluster) -> None:
+    """Installs or upgrades to this checkout's chart and image; returns when operator and gateways run the new image."""
+    cluster.helm("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", "--values", str(VALUES))
+    api = Api(cluster.kubeconfig)
+    for name in ("taskfleet-operator", "taskfleet-gateway"):
+        # The image keeps its name while its content changes with the checkout.
+        cluster.kubectl("rollout", "restart", f"deployment/{name}", "--namespace", SYSTEM)
+        rolled_out(api, name, SYSTEM)
+    api.close()
+
+
+def uninstall(cluster: Cluster) -> None:
+    cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
+
+
+@pytest.fixture(scope="session")
+def fleet(cluster: Cluster) -> Iterator[Fleet]:
+    """The product on the test cluster, from this checkout."""
+    cluster.provide_images("product", "simulator")
+    api = Api(cluster.kubeconfig)
+    assert api.get(NODE, cluster.node_name)
+    install(cluster)
+    registries = Registries(cluster.registry_on_host, cluster.registry_in_pods)
+    digest = push(adapters.BASE, f"{registries.on_host}/{BASE}:v1", insecure=True)
+    fleet = Fleet(api, registries, Artifact(f"oci://{registries.in_pods}/{BASE}", "v1", digest))
+    api.apply(yaml.safe_load((MANIFESTS / "serving-class-simulator.yaml").read_text()))
+    yield fleet
+    api.close()

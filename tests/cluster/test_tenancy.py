@@ -73,7 +73,11 @@ def test_gateways_token_opens_inference_of_its_pool_only(fleet: Fleet, doors: tu
     assert door.chat("") == 401
 
 
-ADMINISTRATION = [("GET", agent.STATE_PATH, None), ("PUT", agent.DESIRED_PATH, {}), ("POST", agent.RESOLVE_PATH, {})]
+ADMINISTRATION: list[tuple[str, str, object]] = [
+    ("GET", agent.STATE_PATH, None),
+    ("PUT", agent.DESIRED_PATH, {}),
+    ("POST", agent.RESOLVE_PATH, {}),
+]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ADMINISTRATION, ids=["state", "desired", "resolve"])
@@ -173,8 +177,9 @@ def _template(api: Api, namespace: str) -> str:
 
 @pytest.mark.parametrize("field", ["podTemplate", "engine", "image", "resources", "volumes", "serviceAccountName", "nodeSelector", "env"])
 def test_fields_of_pods_are_refused_in_a_task_model(doors: tuple[Door, Door], field: str) -> None:
+    wishes: dict[str, Any] = {field: {"name": "x"}}
     with pytest.raises(ApiError, match=field):
-        doors[0].tenant.apply("wishes", None, **{field: {"name": "x"}})
+        doors[0].tenant.apply("wishes", None, **wishes)
 
 
 def test_images_come_from_the_class_and_the_operator_only(fleet: Fleet, doors: tuple[Door, Door]) -> None:

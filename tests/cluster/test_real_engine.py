@@ -1,0 +1,99 @@
+"""The claims that matter, on real vLLM: the example TaskModels share one engine and answer right."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from taskfleet import names
+from taskfleet.artifacts.push import push
+from tests.cluster.api import NAMESPACE, POD, Object
+from tests.cluster.fleet import Fleet, Tenant
+from tests.cluster.load import Target, judge
+from tests.cluster.local.cluster import Cluster
+from tests.cluster.oracles import ready
+from tests.cluster.sockets import listeners
+from tests.engine.environment import ensure
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+TASKS = ("vendor", "date", "total")
+GOLDEN_LINES = 50
+RIGHT_PERCENT = 95
+START_SECONDS = 600.0
+
+
+def documents(name: str) -> list[Object]:
+    return [document for document in yaml.safe_load_all((EXAMPLES / name).read_text()) if document]
+
+
+@pytest.fixture(scope="module")
+def finance(fleet: Fleet, cluster: Cluster) -> Iterator[Tenant]:
+    """The examples as a user applies them, their artifacts in the registry, and the engine on its volume."""
+    push(EXAMPLES / "tiny-model/base", f"{fleet.registries.on_host}/tiny-invoices:v1", insecure=True)
+    for folder in sorted((EXAMPLES / "tiny-model/adapters").glob("*/*")):
+        push(folder, f"{fleet.registries.on_host}/{folder.parent.name}:{folder.name}", insecure=True)
+    applied = documents("invoices.yaml")
+    namespace = next(document["metadata"]["namespace"] for document in applied if document["kind"] == "TaskModel")
+    tenant = fleet.admit(namespace)
+    (serving_class,) = documents("serving-class-tiny.yaml")
+    claims = [volume["claimName"] for volume in serving_class["spec"]["engine"]["volumes"]]
+    cluster.provide_read_only_claim(folder=ensure().folder, namespace=namespace, claim=claims[0])
+    fleet.api.apply(serving_class)
+    for document in applied:
+        fleet.api.apply(document)
+    ready(fleet.api, namespace, *TASKS, within=START_SECONDS)
+    yield tenant
+    fleet.api.delete(NAMESPACE, namespace)
+
+
+def golden(task: str) -> list[Object]:
+    lines = (EXAMPLES / f"golden/{task}.jsonl").read_text().splitlines()
+    assert len(lines) >= GOLDEN_LINES
+    return [json.loads(line) for line in lines[:GOLDEN_LINES]]
+
+
+def test_three_tasks_share_one_engine(fleet: Fleet, finance: Tenant) -> None:
+    pods = fleet.api.list(POD, finance.namespace)
+    assert len(pods) == 1
+    targets = {finance.get(task)["status"]["traffic"][0]["pool"] for task in TASKS}
+    assert len(targets) == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_task_answers_its_golden_set(finance: Tenant, task: str) -> None:
+    client = finance.client
+
+    def right(example: Object) -> bool:
+        body = {"model": f"{finance.namespace}/{task}", "messages": example["messages"], "max_tokens": 48}
+        return client.request("POST", "/v1/chat/completions", body).text.strip() == str(example["expected"])
+
+    with ThreadPoolExecutor(4) as workers:
+        answers = list(workers.map(right, golden(task)))
+    score = 100 * sum(answers) / len(answers)
+    print(f"{task}: {score:.0f} % of {len(answers)} golden lines")
+    assert score >= RIGHT_PERCENT
+
+
+def test_one_line_gets_three_right_answers(finance: Tenant) -> None:
+    line = "from Wonka Ltd; total 12.50 EUR; dated 2024-01-02; no R1234"
+    answers = {task: finance.chat(task, line).text.strip() for task in TASKS}
+    assert answers == {"vendor": "Wonka Ltd", "date": "2024-01-02", "total": "12.50"}
+
+
+def test_real_engine_streams(finance: Tenant) -> None:
+    example = golden("vendor")[0]
+    body = {"model": f"{finance.namespace}/vendor", "messages": example["messages"], "max_tokens": 48, "stream": True}
+    answer = finance.client.request("POST", "/v1/chat/completions", body)
+    text, wrong = judge(Target(f"{finance.namespace}/vendor", "", stream=True), answer.status, answer.raw)
+    assert not wrong
+    assert text.strip() == example["expected"]
+
+
+def test_real_engine_listens_on_the_loopback_interface_only(fleet: Fleet, cluster: Cluster, finance: Tenant) -> None:
+    (pod,) = fleet.api.list(POD, finance.namespace)
+    found = listeners(cluster, pod["metadata"]["name"], finance.namespace, "engine")
+    assert {one.port for one in found if one.reachable_from_outside} == {names.AGENT_PORT}
+    assert names.ENGINE_PORT in {one.port for one in found}, "the engine was not seen: the check is blind"
