@@ -85,6 +85,13 @@ def in_pod(cluster: Cluster, name: str, *command: str) -> str:
     return cluster.kubectl("-n", NAMESPACE, "exec", name, "-c", "main", "--", *command)
 
 
+def can_run_in(cluster: Cluster, name: str) -> bool:
+    try:
+        return in_pod(cluster, name, "echo", "still here") == "still here\n"
+    except ClusterError:
+        return False
+
+
 def test_pods_and_services_answer_the_machine(cluster: Cluster, web: str) -> None:
     pod_address = field(cluster, "pod", web, ".status.podIP")
     service_address = field(cluster, "service", web, ".spec.clusterIP")
@@ -196,7 +203,8 @@ def test_pods_outlive_restarts_of_runtime_kubelet_and_api_server(cluster: Cluste
     cluster.restart_api_server()
     address = field(cluster, "pod", web, ".status.podIP")
     assert answers(f"http://{address}:8080/")
-    assert in_pod(cluster, web, "echo", "still here") == "still here\n"
+    # A kubelet that has just started hears of its pods from the API server a moment later.
+    eventually(lambda: can_run_in(cluster, web), "running a command in the pod")
     assert field(cluster, "pod", web, identity) == before
 
 
