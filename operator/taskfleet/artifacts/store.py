@@ -73,12 +73,18 @@ class Store:
                 await asyncio.to_thread(self._stage, path, fill, check)
             return path
 
-    async def delete(self, shelf: Shelf, digest: str) -> None:
-        """Removes an artifact. Nothing may use it any more: engines die of files that are gone."""
+    async def delete(self, shelf: Shelf, digest: str, *, unused: Callable[[], bool]) -> None:
+        """Removes an artifact that nothing uses any more: engines die of files that are gone.
+
+        `unused` is asked once no `ensure` of the same artifact is under way, and the folder disappears in the same step: one that begins later fetches it anew.
+        """
         path = self.path(shelf, digest)
         async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
-            if path.is_dir():
-                await asyncio.to_thread(_remove, path)
+            if not path.is_dir() or not unused():
+                return
+            doomed = path.parent / f".deleted-{uuid.uuid4().hex}"
+            path.rename(doomed)
+            await asyncio.to_thread(shutil.rmtree, doomed)
 
     def select_base(self, digest: str) -> None:
         """Points the link at a base."""
@@ -106,12 +112,6 @@ class Store:
         finally:
             if staging.exists():
                 shutil.rmtree(staging)
-
-
-def _remove(path: Path) -> None:
-    doomed = path.parent / f".deleted-{uuid.uuid4().hex}"
-    path.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 def _flush(path: Path) -> None:

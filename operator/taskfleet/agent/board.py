@@ -1,0 +1,100 @@
+"""What the agent says of itself: one board that its parts write on, and that the operator reads by long-poll."""
+
+import asyncio
+import contextlib
+import time
+
+from taskfleet.agent.flights import Flights
+from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, EngineReport
+from taskfleet.api.conditions import Reason
+
+
+class Board:
+    """Every change of anything but counts in flight gives a new version."""
+
+    def __init__(self, pod: str, flights: Flights) -> None:
+        self._pod = pod
+        self._flights = flights
+        self._adapters: dict[str, AdapterReport] = {}
+        # Milliseconds since the epoch at the start: versions go on growing over restarts, or a long-poll after one would wait for the old number.
+        self._version = int(time.time() * 1000)
+        self._changed = asyncio.Event()
+        self._closed = False
+        self.pool_uid = ""
+        self.generation = 0
+        self.draining = False
+        self.base = BaseReport(staged=False, reason=Reason.LOADING)
+        self.engine = EngineReport(healthy=False)
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def adapters(self) -> tuple[AdapterReport, ...]:
+        return tuple(self._adapters.values())
+
+    def report_pool(self, uid: str, generation: int) -> None:
+        if (uid, generation) != (self.pool_uid, self.generation):
+            self.pool_uid, self.generation = uid, generation
+            self._bump()
+
+    def report_draining(self, *, draining: bool) -> None:
+        if draining != self.draining:
+            self.draining = draining
+            self._bump()
+
+    def report_base(self, report: BaseReport) -> None:
+        if report != self.base:
+            self.base = report
+            self._bump()
+
+    def report_engine(self, report: EngineReport) -> None:
+        if report != self.engine:
+            self.engine = report
+            self._bump()
+
+    def report_adapter(self, report: AdapterReport) -> None:
+        if report != self._adapters.get(report.engine_name):
+            self._adapters[report.engine_name] = report
+            self._bump()
+
+    def drop_adapter(self, engine_name: str) -> None:
+        if self._adapters.pop(engine_name, None) is not None:
+            self._bump()
+
+    def state(self) -> AgentState:
+        """All of it, with the counts of this moment."""
+        adapters = [report.model_copy(update={"in_flight": self._flights.count(name)}) for name, report in sorted(self._adapters.items())]
+        return AgentState(
+            pod=self._pod,
+            pool_uid=self.pool_uid,
+            generation=self.generation,
+            version=self._version,
+            draining=self.draining,
+            base=self.base,
+            engine=self.engine,
+            adapters=tuple(adapters),
+            in_flight=self._flights.total,
+        )
+
+    async def newer_than(self, version: int, *, seconds: float) -> AgentState:
+        """The state as soon as its version is above `version`, or after `seconds`."""
+        with contextlib.suppress(TimeoutError):  # no news is an answer
+            async with asyncio.timeout(seconds):
+                while self._version <= version and not self._closed:
+                    await self._changed.wait()
+        return self.state()
+
+    def close(self) -> None:
+        """Lets nobody wait any longer."""
+        self._closed = True
+        self._wake()
+
+    def _bump(self) -> None:
+        self._version += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,160 @@
+"""`taskfleet agent run`: puts the agent together, runs it, and ends it in order."""
+
+import asyncio
+import logging
+import signal
+
+import aiohttp
+from aiohttp import web
+
+from taskfleet import __version__, logs
+from taskfleet.agent import proxy, server
+from taskfleet.agent.administration import Administration
+from taskfleet.agent.base_stage import BaseStage
+from taskfleet.agent.board import Board
+from taskfleet.agent.desired import DesiredDocument, Offer
+from taskfleet.agent.drain import Drain
+from taskfleet.agent.engine_watch import EngineWatch
+from taskfleet.agent.flights import Flights
+from taskfleet.agent.metrics import AgentMetrics
+from taskfleet.agent.pace import Pace
+from taskfleet.agent.pool_files import PoolFiles
+from taskfleet.agent.proxy import Proxy
+from taskfleet.agent.readiness import Readiness
+from taskfleet.agent.residency import Surroundings
+from taskfleet.agent.residents import Residents
+from taskfleet.agent.settings import AgentSettings
+from taskfleet.agent.staging import Staging
+from taskfleet.agent.tokens import TokenVerifier
+from taskfleet.api.agent import DesiredState
+from taskfleet.artifacts.oci import Access
+from taskfleet.artifacts.store import Store
+from taskfleet.engines.base import driver
+from taskfleet.logs import fields
+
+log = logging.getLogger(__name__)
+
+# How long connections may take to close once nothing is in flight any more.
+CLOSE_SECONDS = 2.0
+
+
+def run(settings: AgentSettings) -> None:
+    """Runs until SIGTERM or SIGINT. Raises what no part of it could deal with: then the container is restarted."""
+    logs.configure(level=settings.log_level, style=settings.log_style)
+    asyncio.run(_run(settings, Pace()))
+
+
+async def _run(settings: AgentSettings, pace: Pace) -> None:
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    async with proxy.engine_session() as session, asyncio.TaskGroup() as tasks:
+        agent = Agent(settings, pace, session, tasks)
+        runner = await agent.start()
+        log.info(
+            "agent is up", extra=fields(version=__version__, pod=settings.pod_name, address=settings.pod_ip, port=settings.listen_port)
+        )
+        await end.wait()
+        log.info("agent is asked to end")
+        await agent.drain.stop()
+        agent.board.close()
+        await runner.cleanup()
+        agent.cancel()
+    log.info("agent ends")
+
+
+class Agent:
+    """All parts, wired."""
+
+    def __init__(self, settings: AgentSettings, pace: Pace, session: aiohttp.ClientSession, tasks: asyncio.TaskGroup) -> None:
+        self._settings = settings
+        self._tasks = tasks
+        self._loops: list[asyncio.Task[None]] = []
+        engine_url = f"http://127.0.0.1:{settings.engine_port}"
+        engine = driver(settings.engine_type).client(session, engine_url)
+        flights = Flights()
+        self.board = Board(settings.pod_name, flights)
+        metrics = AgentMetrics(self.board)
+        self._store = Store(settings.store)
+        access = Access(credentials_directory=settings.credentials_dir, insecure_hosts=settings.insecure_hosts)
+        staging = Staging(self._store, access, settings.stage_seconds)
+        self._document = DesiredDocument(settings.store)
+        self._base = BaseStage(self._document, staging, self.board, pace, settings.run)
+        self._watch = EngineWatch(engine, self.board, pace)
+        self._verifier = TokenVerifier()
+        self._residents = Residents(
+            Surroundings(
+                staging=staging,
+                base=self._base,
+                engine=engine,
+                watch=self._watch,
+                flights=flights,
+                board=self.board,
+                metrics=metrics,
+                pace=pace,
+            ),
+            tasks,
+        )
+        self.drain = Drain(
+            folder=settings.run, flights=flights, board=self.board, watch=self._watch, pace=pace, seconds=settings.drain_seconds
+        )
+        self._files = PoolFiles(settings.pool_dir, on_desired=self._offered_by_file, on_trust=self._verifier.use_trust, every=pace.file)
+        self._base.on_staged = self._residents.kick
+        self._watch.on_change = self._residents.kick
+        self._watch.on_models = self._residents.compare
+        self.application = server.application(
+            inference=Proxy(
+                session=session,
+                engine_url=engine_url,
+                verifier=self._verifier,
+                residents=self._residents,
+                watch=self._watch,
+                drain=self.drain,
+                flights=flights,
+                metrics=metrics,
+            ),
+            administration=Administration(
+                verifier=self._verifier, document=self._document, board=self.board, staging=staging, taken_up=self._take_up
+            ),
+            watch=self._watch,
+            readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
+            metrics=metrics,
+            max_body_bytes=settings.max_body_bytes,
+        )
+
+    async def start(self) -> web.AppRunner:
+        """Takes up what an earlier agent of this pod left, starts everything, and opens the door."""
+        self._store.prepare()
+        self.drain.prepare()
+        self._document.restore()
+        if self._document.current is not None:
+            self._take_up(self._document.current)
+        await self._files.look()
+        self._loops = [self._tasks.create_task(part) for part in (self._files.run(), self._base.run(), self._watch.run(), self.drain.run())]
+        # Cancelled with its client: what nobody waits for any more is not generated.
+        runner = web.AppRunner(self.application, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        await web.TCPSite(runner, self._settings.pod_ip, self._settings.listen_port).start()
+        return runner
+
+    def cancel(self) -> None:
+        """Ends all parts: nothing is in flight any more."""
+        for loop in self._loops:
+            loop.cancel()
+        self._residents.cancel()
+
+    async def _offered_by_file(self, document: DesiredState) -> None:
+        # At the start what was kept counts more than a mounted document of the same generation: only the kept one can be the later of the two.
+        verdict = await self._document.offer(document, replaces_equal=bool(self._loops))
+        if verdict is Offer.ACCEPTED:
+            self._take_up(document)
+        elif verdict is not Offer.UNCHANGED:
+            log.warning("mounted document is not taken up", extra=fields(why=verdict.value, generation=document.generation))
+
+    def _take_up(self, document: DesiredState) -> None:
+        log.info("document is in force", extra=fields(generation=document.generation, adapters=len(document.adapters)))
+        self._verifier.use_audience(document.pool.uid)
+        self._residents.follow(document)
+        self.board.report_pool(document.pool.uid, document.generation)
+        self._base.kick()

@@ -1,0 +1,24 @@
+"""How often the agent looks, and how long it waits. All in seconds; tests shorten them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """`look` is how old a listing of the engine's models may be: an adapter that vanishes has to be noticed within 30 s.
+
+    `settle` is for how long an unreachable source keeps a starting pod from being Ready: long enough that a roll-out doesn't replace pods that hold their adapters by
+    ones that can't fetch them, and not for ever.
+    """
+
+    file: float = 1.0
+    health: float = 0.5
+    look: float = 2.0
+    drain: float = 0.1
+    first_retry: float = 1.0
+    last_retry: float = 60.0
+    settle: float = 120.0
+
+    def retry(self, attempt: int, jitter: float) -> float:
+        """The wait after the `attempt`-th failure (from 1), doubled each time; `jitter` from 0 to 1 takes off up to half of it."""
+        return min(self.last_retry, self.first_retry * 2.0 ** min(attempt - 1, 20)) * (1 - jitter / 2)

@@ -1,0 +1,51 @@
+"""The pod's one open door: every route that the agent answers. What is not here is 404, the engine's administration above all."""
+
+from aiohttp import web
+
+from taskfleet.agent import proxy
+from taskfleet.agent.administration import Administration
+from taskfleet.agent.engine_watch import EngineWatch
+from taskfleet.agent.metrics import AgentMetrics
+from taskfleet.agent.proxy import Proxy
+from taskfleet.agent.readiness import Readiness
+from taskfleet.api.agent import DESIRED_PATH, ENGINE_HEALTH_PATH, LIVE_PATH, METRICS_PATH, READY_PATH, RESOLVE_PATH, STATE_PATH
+
+
+def application(
+    *,
+    inference: Proxy,
+    administration: Administration,
+    watch: EngineWatch,
+    readiness: Readiness,
+    metrics: AgentMetrics,
+    max_body_bytes: int,
+) -> web.Application:
+    """All routes."""
+
+    async def engine_health(_request: web.Request) -> web.Response:
+        return web.Response(text="ok") if watch.healthy else web.Response(status=503, text="the engine does not answer")
+
+    async def ready(_request: web.Request) -> web.Response:
+        objection = readiness.objection()
+        return web.Response(text="ok") if objection is None else web.Response(status=503, text=objection)
+
+    async def live(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def exposition(_request: web.Request) -> web.Response:
+        return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    app = web.Application(client_max_size=max_body_bytes)
+    # For the gateway's token.
+    for route in proxy.ROUTES:
+        app.router.add_post(route, inference.handle)
+    # For the operator's token.
+    app.router.add_put(DESIRED_PATH, administration.put_desired)
+    app.router.add_get(STATE_PATH, administration.get_state, allow_head=False)
+    app.router.add_post(RESOLVE_PATH, administration.resolve)
+    # For the kubelet and whoever collects metrics: nothing of a tenant is in them.
+    app.router.add_get(ENGINE_HEALTH_PATH, engine_health)
+    app.router.add_get(READY_PATH, ready)
+    app.router.add_get(LIVE_PATH, live)
+    app.router.add_get(METRICS_PATH, exposition)
+    return app

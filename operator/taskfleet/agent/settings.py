@@ -1,0 +1,38 @@
+"""Settings of the agent, set by the pod template."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from taskfleet import names
+from taskfleet.settings import Settings
+
+
+class AgentSettings(Settings):
+    """Both commands of the agent read these; `await-base` needs `run` only."""
+
+    pod_name: Annotated[str, Field(description="The pod, as reported to the operator.")] = ""
+    pod_ip: Annotated[str, Field(description="Address to listen on; nothing else in the pod does.")] = "0.0.0.0"
+    listen_port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = names.AGENT_PORT
+    engine_type: Annotated[str, Field(description="Which driver speaks to the engine: vLLM.")] = "vLLM"
+    engine_port: Annotated[int, Field(ge=1, le=65535, description="The engine's port on the loopback interface.")] = names.ENGINE_PORT
+    store: Annotated[Path, Field(description="Folder of staged artifacts, shared with the engine.")] = Path("/store")
+    run: Annotated[Path, Field(description="Folder of the signs that agent and engine container leave for each other.")] = Path(
+        "/run/taskfleet"
+    )
+    pool_dir: Annotated[Path, Field(description="The pool's mounted ConfigMap.")] = Path("/etc/taskfleet/pool")
+    credentials_dir: Annotated[Path, Field(description="The namespace's mounted Secret; need not exist.")] = Path(
+        "/etc/taskfleet/credentials"
+    )
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="How long requests in flight may take once the pod is to go.")] = 60
+    insecure_registries: Annotated[
+        str, Field(description="Comma-separated registry hosts (with ports) that are asked over plain http.")
+    ] = ""
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body.")] = 32 * 1024 * 1024
+    stage_seconds: Annotated[float, Field(gt=0, description="How long fetching one artifact may take.")] = 3600
+
+    @property
+    def insecure_hosts(self) -> frozenset[str]:
+        """`insecure_registries` as a set."""
+        return frozenset(host.strip().lower() for host in self.insecure_registries.split(",") if host.strip())
