@@ -54,6 +54,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"  # the scheduler finds no node; its message is copied
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # an image of the pod can't be pulled
     ENGINE_CRASHING = "EngineCrashing"  # the engine container keeps failing
+    CONTAINER_FAILING = "ContainerFailing"  # another container than the engine keeps failing, or one can't be created
     POD_REFUSED = "PodRefused"  # pods can't be created: quota, admission policy, Pod Security
     STARTING = "Starting"  # pods are starting
     PROGRESSING = "Progressing"  # a new version is being brought up; what served before goes on serving

@@ -14,6 +14,34 @@ from taskfleet.planning.plans import Event
 _ORDER = {kind: place for place, kind in enumerate(ConditionType)}
 _MAX_MESSAGE = 4096
 
+# Nothing comes right before somebody acts, though the operator goes on trying. Everything else is work under way.
+STALLING = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.INVALID_SCHEMA,
+        Reason.UNSUPPORTED_SOURCE,
+        Reason.NO_DEFAULT_CLASS,
+        Reason.CLASS_NOT_FOUND,
+        Reason.CLASS_NOT_ALLOWED,
+        Reason.CLASS_INVALID,
+        Reason.SUSPENDED,
+        Reason.ARTIFACT_NOT_FOUND,
+        Reason.ARTIFACT_INVALID,
+        Reason.ENGINE_REJECTED,
+        Reason.DIGEST_MISMATCH,
+        Reason.CREDENTIALS_MISSING,
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_UNAVAILABLE,
+        Reason.ENGINE_CRASHING,
+        Reason.CONTAINER_FAILING,
+        Reason.POD_REFUSED,
+        Reason.CANDIDATE_FAILED,
+        Reason.API_REFUSED,
+    }
+)
+# Work under way that somebody should know of.
+WARNING = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.NO_READY_PODS})
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -49,6 +77,16 @@ class Summary:
             return (ready,)
         kind = ConditionType.RECONCILING if self.outlook is Outlook.RECONCILING else ConditionType.STALLED
         return (ready, Finding(kind, True, self.reason, self.message))
+
+
+def summary_of(reason: Reason, message: str) -> Summary:
+    """The summary of something that is not as it should be."""
+    return Summary(Outlook.STALLED if reason in STALLING else Outlook.RECONCILING, reason, message)
+
+
+def known(reason: str, otherwise: Reason) -> Reason:
+    """The reason that an agent of another version reported; `otherwise` where this one doesn't know it."""
+    return Reason(reason) if reason in set(Reason) else otherwise
 
 
 def timestamp(now: datetime) -> str:
@@ -106,12 +144,10 @@ def outlook_of(conditions: Sequence[Condition]) -> Outlook | None:
     return None
 
 
-def events_between(
-    previous: Sequence[Condition], current: Sequence[Condition], *, warn: frozenset[Reason] = frozenset()
-) -> tuple[Event, ...]:
+def events_between(previous: Sequence[Condition], current: Sequence[Condition]) -> tuple[Event, ...]:
     """The event of a changed summary, or none. A change of words alone is no transition.
 
-    Stalled is a Warning; so is Reconciling for one of the reasons `warn`.
+    Stalled is a Warning; so is Reconciling for a reason of `WARNING`.
     """
     outlook = outlook_of(current)
     ready = find(current, ConditionType.READY)
@@ -120,5 +156,5 @@ def events_between(
     before = find(previous, ConditionType.READY)
     if before is not None and outlook_of(previous) is outlook and before.reason == ready.reason:
         return ()
-    bad = outlook is Outlook.STALLED or ready.reason in {reason.value for reason in warn}
+    bad = outlook is Outlook.STALLED or ready.reason in WARNING
     return (Event(type="Warning" if bad else "Normal", reason=ready.reason, message=shortened(ready.message, 1024)),)

@@ -109,9 +109,9 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPlan:
-    """What is to be done for one ModelPool, after its children were applied."""
+    """What is to be done for one ModelPool. Its children are applied first, unless `desired` is None."""
 
-    # None: can't be said (its ServingClass is gone); the children stay as they are.
+    # None: can't be said, because the ServingClass is gone or invalid; the children stay as they are.
     desired: DesiredState | None = None
     # Pods whose agents have an older document (or another pool's) in force; the document is PUT to each.
     put_to: tuple[str, ...] = ()

@@ -1,0 +1,111 @@
+"""How far each member of a pool is, by what the pool's agents report.
+
+A revision is proven when every Ready pod has proven it, and there is one. A pod whose agent has not been heard since the operator started says nothing, for or against: what
+was said before stays, so that a restart of the operator changes no status.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState
+from taskfleet.api.conditions import Reason
+from taskfleet.api.modelpool import Member, MemberState, MemberStatus
+from taskfleet.planning.conditions import known, shortened
+from taskfleet.planning.desired import engine_name_of
+from taskfleet.planning.snapshot import PoolSnapshot
+
+_MAX_MESSAGE = 1024
+
+
+def member_statuses(snapshot: PoolSnapshot) -> list[MemberStatus]:
+    """One status for each member, in the order of the spec."""
+    before = {status.revision: status for status in snapshot.pool.status.members}
+    heard = {agent.pod: agent.state for agent in snapshot.agents if agent.state is not None and agent.state.pool_uid == _uid(snapshot)}
+    return [_status(snapshot, member, before.get(member.revision), heard) for member in snapshot.pool.spec.members]
+
+
+def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:
+    name = engine_name_of(snapshot.pool, member)
+    if name is None:
+        return _unresolved(snapshot, member)
+    if member.adapter is None:
+        return _base_member(snapshot, member, before, heard)
+    living = {pod.name for pod in snapshot.pods if not pod.deleting}
+    reports = {pod: _report(state, name) for pod, state in sorted(heard.items()) if pod in living}
+    failed = next(((pod, report) for pod, report in reports.items() if report is not None and report.phase is AdapterPhase.FAILED), None)
+    if failed is not None:
+        pod, report = failed
+        return _said(member, MemberState.FAILED, known(report.reason, Reason.ENGINE_REJECTED), f"pod {pod}: {report.message}")
+    serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
+    return _by_ready_pods(member, before, serving, reports) if serving else _nowhere(member, reports, before)
+
+
+def _by_ready_pods(
+    member: Member, before: MemberStatus | None, serving: Sequence[str], reports: Mapping[str, AdapterReport | None]
+) -> MemberStatus:
+    for pod in serving:
+        if pod in reports and not _proven(reports[pod]):
+            return _pending(member, pod, reports[pod])
+    unheard = next((pod for pod in serving if pod not in reports), None)
+    if unheard is None:
+        return _said(member, MemberState.PROVEN, Reason.PROVEN, "proven on every Ready pod")
+    return before or _said(member, MemberState.PENDING, Reason.LOADING, f"the agent of pod {unheard} has not been heard yet")
+
+
+def _base_member(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:
+    """A task without adapter: a Ready pod has staged the base and its engine is healthy; it serves the base once it has a document that says so."""
+    serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
+    if not serving:
+        return _said(member, MemberState.PENDING, Reason.NO_READY_PODS, "no pod is Ready")
+    if before is not None and before.state is MemberState.PROVEN:
+        return before
+    for pod in serving:
+        state = heard.get(pod)
+        if state is None or state.generation < snapshot.pool.metadata.generation:
+            return _said(member, MemberState.PENDING, Reason.LOADING, f"the agent of pod {pod} has not accepted the base as served yet")
+    return _said(member, MemberState.PROVEN, Reason.PROVEN, "proven on every Ready pod")
+
+
+def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
+    revision = next((found for found in snapshot.revisions if found.metadata.name == member.revision), None)
+    if revision is not None and revision.status.digest is not None:
+        message = "the digest is known; waiting for a free adapter slot of the pool"
+        return _said(member, MemberState.PENDING, Reason.LOADING, message)
+    failure = next((failure for failure in snapshot.failures if failure.revision == member.revision), None)
+    if failure is None:
+        return _said(member, MemberState.PENDING, Reason.RESOLVING, "the digest of the version is being looked up")
+    state = MemberState.FAILED if failure.permanent else MemberState.PENDING
+    return _said(member, state, known(failure.reason, Reason.SOURCE_UNAVAILABLE), failure.message)
+
+
+def _nowhere(member: Member, reports: Mapping[str, AdapterReport | None], before: MemberStatus | None) -> MemberStatus:
+    """No pod is Ready. An adapter that can't be fetched says more than that."""
+    for pod, report in reports.items():
+        if report is not None and report.phase is AdapterPhase.STAGING and report.message:
+            return _pending(member, pod, report)
+    if before is not None and before.state is MemberState.FAILED:
+        return before
+    return _said(member, MemberState.PENDING, Reason.NO_READY_PODS, "no pod is Ready")
+
+
+def _pending(member: Member, pod: str, report: AdapterReport | None) -> MemberStatus:
+    if report is None:
+        return _said(member, MemberState.PENDING, Reason.LOADING, f"pod {pod} has not begun to load it")
+    reason = known(report.reason, Reason.LOADING)
+    reason = Reason.LOADING if reason is Reason.PROVEN else reason
+    return _said(member, MemberState.PENDING, reason, f"pod {pod}: {report.message or report.phase.value.lower()}")
+
+
+def _said(member: Member, state: MemberState, reason: Reason, message: str) -> MemberStatus:
+    return MemberStatus(revision=member.revision, state=state, reason=reason.value, message=shortened(message, _MAX_MESSAGE))
+
+
+def _report(state: AgentState, engine_name: str) -> AdapterReport | None:
+    return next((report for report in state.adapters if report.engine_name == engine_name), None)
+
+
+def _proven(report: AdapterReport | None) -> bool:
+    return report is not None and report.phase is AdapterPhase.PROVEN
+
+
+def _uid(snapshot: PoolSnapshot) -> str:
+    return snapshot.pool.metadata.uid

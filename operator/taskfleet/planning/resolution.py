@@ -1,0 +1,72 @@
+"""Which digests are to be looked up, and by whom.
+
+One designated agent of a pool resolves: the operator has no credentials, and two agents could see two truths. The base comes first, because no engine starts without it.
+"""
+
+from datetime import datetime
+
+from taskfleet.api.agent import ArtifactKind, ResolveRequest
+from taskfleet.planning.plans import Resolution
+from taskfleet.planning.snapshot import PoolSnapshot, ResolutionFailure
+
+# At most so many at a time: an agent resolves beside its other work.
+_BATCH = 8
+_FIRST_RETRY_SECONDS = 5.0
+# Also for what can't come right by itself: whoever pushes the missing version should not have to touch the TaskModel.
+_LAST_RETRY_SECONDS = 300.0
+
+
+def designated(snapshot: PoolSnapshot) -> str | None:
+    """The pod whose agent resolves: the first by name of those that answer."""
+    heard = {agent.pod for agent in snapshot.agents if agent.state is not None and not agent.error}
+    return min((pod.name for pod in snapshot.pods if pod.reachable and pod.name in heard), default=None)
+
+
+def resolutions(snapshot: PoolSnapshot, *, now: datetime) -> tuple[tuple[Resolution, ...], float | None]:
+    """What to ask now, and in how many seconds there will be more to ask (None: unknown, or nothing)."""
+    pod = designated(snapshot)
+    if pod is None:
+        return (), None
+    failures = {failure.revision: failure for failure in snapshot.failures}
+    due, waits = [], []
+    for revision, request in _open(snapshot):
+        wait = _wait(failures.get(revision), now)
+        if wait > 0:
+            waits.append(wait)
+        else:
+            due.append(Resolution(pod=pod, revision=revision, request=request))
+    return tuple(due[:_BATCH]), min(waits, default=None)
+
+
+def retry_seconds(attempts: int) -> float:
+    """How long to wait after the `attempts`-th failure in a row, counted from 1."""
+    return float(min(_FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16), _LAST_RETRY_SECONDS))
+
+
+def _wait(failure: ResolutionFailure | None, now: datetime) -> float:
+    if failure is None:
+        return 0.0
+    return retry_seconds(failure.attempts) - (now - failure.at).total_seconds()
+
+
+def _open(snapshot: PoolSnapshot) -> list[tuple[str, ResolveRequest]]:
+    spec = snapshot.pool.spec
+    base = ResolveRequest(
+        kind=ArtifactKind.BASE, source=spec.base.source, version=spec.base.revision, credentials_key=spec.base.credentials_key
+    )
+    requests = [("", base)] if spec.base_digest is None else []
+    revisions = {revision.metadata.name: revision for revision in snapshot.revisions}
+    for member in spec.members:
+        revision = revisions.get(member.revision)
+        if member.adapter is None or member.adapter.digest is not None or revision is None or revision.status.digest is not None:
+            continue
+        pin = revision.spec.adapter.digest if revision.spec.adapter else None
+        request = ResolveRequest(
+            kind=ArtifactKind.ADAPTER,
+            source=member.adapter.source,
+            version=member.adapter.version,
+            digest=pin,
+            credentials_key=member.adapter.credentials_key,
+        )
+        requests.append((member.revision, request))
+    return requests
