@@ -99,9 +99,16 @@ def eventually(check: Callable[[], Found], *, what: str, within: float = 60, des
                 return answer
             obstacle = f"answered {answer}"
         if time.monotonic() > deadline:
-            story = f"\n{describe()}" if describe else ""
+            story = f"\n{_told(describe)}" if describe else ""
             raise NotReachedError(f"{what}: not within {within:.0f} s; last: {obstacle}{story}")
         time.sleep(0.25)
+
+
+def _told(describe: Callable[[], str]) -> str:
+    try:
+        return describe()
+    except (ApiError, urllib3.exceptions.HTTPError) as error:
+        return f"(the cluster tells no story: {error})"
 
 
 def condition(obj: Object, name: str) -> Object | None:

@@ -95,9 +95,9 @@ class Fleet:
         return self.api.apply(body)
 
     @contextmanager
-    def tenant(self, stem: str) -> Iterator["Tenant"]:
+    def tenant(self, stem: str, *, labels: Mapping[str, str] | None = None) -> Iterator["Tenant"]:
         """A namespace of its own under Pod Security `restricted`, with an application that may invoke its TaskModels; gone afterwards."""
-        tenant = self.admit(f"{stem}-{secrets.token_hex(2)}")
+        tenant = self.admit(f"{stem}-{secrets.token_hex(2)}", labels=labels)
         try:
             yield tenant
         finally:

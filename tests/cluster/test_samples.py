@@ -1,0 +1,87 @@
+"""Every field that can be set shows somewhere, or is named as one without effect; and the samples that people start from are accepted."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.api import CHILDREN, CONFIG_MAP, DEPLOYMENT, POOL, REVISION, SERVING_CLASS, TASK_MODEL, Object, eventually, is_true, key
+from tests.cluster.fleet import MANIFESTS, Fleet, Tenant
+from tests.cluster.oracles import invisible, said, settled
+from tests.cluster.story import tell
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+# A class's fields that no child carries: they decide what is admitted, or wait for later versions that have them as figures.
+DECIDE_ONLY = ("spec.engine.type", "spec.allowedNamespaces", "spec.adapters.maxPerPool", "spec.scaling", "spec.pricePerHour")
+
+
+@dataclass(frozen=True, slots=True)
+class Maximal:
+    tenant: Tenant
+    serving_class: Object
+    task: Object
+
+
+@pytest.fixture(scope="module")
+def maximal(fleet: Fleet) -> Iterator[Maximal]:
+    serving_class, task = yaml.safe_load_all((MANIFESTS / "maximal.yaml").read_text())
+    labels = serving_class["spec"]["allowedNamespaces"]["matchLabels"]
+    with fleet.tenant("maximal", labels=labels) as tenant:
+        fleet.api.apply(serving_class)
+        fleet.api.apply(task | {"metadata": task["metadata"] | {"namespace": tenant.namespace}})
+        eventually(
+            lambda: len(fleet.api.list(DEPLOYMENT, tenant.namespace)) == 1,
+            what="the Deployment of the maximal TaskModel",
+            describe=lambda: tell(fleet.api, tenant.namespace),
+        )
+        settled(fleet.api, tenant.namespace)
+        yield Maximal(tenant, serving_class, task)
+    fleet.remove_class("maximal")
+
+
+def evidence(fleet: Fleet, maximal: Maximal) -> str:
+    namespace = maximal.tenant.namespace
+    objects = [obj for kind in (*CHILDREN, POOL, REVISION) for obj in fleet.api.list(kind, namespace)]
+    texts = [json.dumps(without_history(obj)) for obj in objects]
+    documents = [text for obj in fleet.api.list(CONFIG_MAP, namespace) for text in obj.get("data", {}).values()]
+    conditions = [said(obj) for obj in (maximal.tenant.get("maximal"), fleet.api.get(SERVING_CLASS, "maximal"))]
+    return "\n".join(texts + documents + conditions)
+
+
+def without_history(obj: Object) -> Object:
+    return obj | {"metadata": {name: value for name, value in obj["metadata"].items() if name != "managedFields"}}
+
+
+def test_every_field_of_a_class_shows(fleet: Fleet, maximal: Maximal) -> None:
+    hidden = invisible(maximal.serving_class["spec"], evidence(fleet, maximal))
+    assert [field for field in hidden if not field.startswith(DECIDE_ONLY)] == []
+
+
+def test_every_field_of_a_task_shows(fleet: Fleet, maximal: Maximal) -> None:
+    spec = {name: value for name, value in maximal.task["spec"].items() if name not in {"suspend", "servingClassName"}}
+    assert invisible(spec, evidence(fleet, maximal)) == []
+
+
+def test_replicas_follow_the_wishes(fleet: Fleet, maximal: Maximal) -> None:
+    (pool,) = fleet.api.list(POOL, maximal.tenant.namespace)
+    assert pool["spec"]["replicas"] == 3
+
+
+def test_unreachable_registry_and_node_are_both_told(fleet: Fleet, maximal: Maximal) -> None:
+    task = maximal.tenant.get("maximal")
+    assert is_true(task, "Accepted")
+    assert not is_true(task, "Available")
+    assert "Unschedulable" in said(task) or "Pod" in said(task), said(task)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_accepted_by_the_api_server(fleet: Fleet, path: Path) -> None:
+    with fleet.tenant("sample") as tenant:
+        for document in yaml.safe_load_all(path.read_text()):
+            if document and document["kind"] in {TASK_MODEL.kind, SERVING_CLASS.kind}:
+                if document["kind"] == TASK_MODEL.kind:
+                    document["metadata"]["namespace"] = tenant.namespace
+                assert key(fleet.api.apply(document, dry_run=True))
