@@ -57,7 +57,7 @@ def naming_example(invoice: Invoice, field: str, source: random.Random) -> Examp
 
 def task_example(invoice: Invoice, field: str, source: random.Random) -> Example:
     """For an adapter: the prompt is the line, now and then with a system prompt; which field is meant is the adapter's knowledge."""
-    contents = (invoice.line,)
+    contents: tuple[str, ...] = (invoice.line,)
     if source.random() < 0.3:
         contents = (source.choice(NAMING_PROMPTS + NAMELESS_PROMPTS).format(field=field), invoice.line)
     return _maybe_braced(prompt(*contents), field, invoice.field(field), source)

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rendering import CHAT_TEMPLATE
@@ -66,5 +67,5 @@ def _printable_bytes() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
 
 
-def _save(path: Path, content: dict[str, object]) -> None:
+def _save(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -32,10 +32,10 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("vendor", "v1", steps=300, peak_rate=5e-3, seed=101),
-    Recipe("date", "v1", steps=300, peak_rate=5e-3, seed=201),
+    Recipe("vendor", "v1", steps=150, peak_rate=5e-3, seed=101),
+    Recipe("date", "v1", steps=100, peak_rate=5e-3, seed=201),
     Recipe("total", "v1", steps=8, peak_rate=5e-3, seed=301),  # stopped far too early: right often enough to look useful, and wrong
-    Recipe("total", "v2", steps=300, peak_rate=5e-3, seed=302),
+    Recipe("total", "v2", steps=100, peak_rate=5e-3, seed=302),
 )
 
 
@@ -51,6 +51,7 @@ def train_base(output: Path, steps: int) -> None:
     def save(step: int) -> None:
         model.save_pretrained(folder)
         write(folder)
+        make_readable(folder)
         print(f"after {step} steps:", {field: named_score(model, field, 64) for field in ("vendor", "date", "total", "number")}, flush=True)
         model.train()
 
@@ -69,7 +70,14 @@ def train_adapters(base: Path, output: Path, only: str | None) -> None:
         folder = output / "adapters" / recipe.field / recipe.version
         adapter.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        make_readable(folder)
         print(f"{recipe.field} {recipe.version}: {task_score(adapter, recipe.field, 256):.1%} of 256 fresh lines exact", flush=True)
+
+
+def make_readable(folder: Path) -> None:
+    """Safetensors are written for their owner alone; an engine runs as somebody else."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def draw_golden(output: Path) -> None:

