@@ -174,10 +174,17 @@ def invisible(spec: Object, evidence: str, *, prefix: str = "spec") -> list[str]
     """
     hidden = []
     for path, value in _leaves(spec, prefix):
-        text = json.dumps(value) if isinstance(value, str) else str(value)
-        if text.strip('"') not in evidence and not _named(path, evidence):
+        if not any(text in evidence for text in _spellings(value)) and not _named(path, evidence):
             hidden.append(f"{path}={value}")
     return hidden
+
+
+def _spellings(value: object) -> tuple[str, ...]:
+    """How a value may be written: as it is, escaped inside a text, a size also in bytes."""
+    if not isinstance(value, str):
+        return (str(value),)
+    size = re.fullmatch(r"(\d+)Mi", value)
+    return (value, json.dumps(value)[1:-1], json.dumps(json.dumps(value))[2:-2], *([str(int(size[1]) * 2**20)] if size else []))
 
 
 def _named(path: str, evidence: str) -> bool:

@@ -42,6 +42,10 @@ def maximal(fleet: Fleet) -> Iterator[Maximal]:
     fleet.remove_class("maximal")
 
 
+# Fields that show only in what is computed from them.
+DERIVED = ("spec.engine.startupSeconds", "spec.adapters.candidateSlots")
+
+
 def evidence(fleet: Fleet, maximal: Maximal) -> str:
     namespace = maximal.tenant.namespace
     objects = [obj for kind in (*CHILDREN, POOL, REVISION) for obj in fleet.api.list(kind, namespace)]
@@ -57,7 +61,16 @@ def without_history(obj: Object) -> Object:
 
 def test_every_field_of_a_class_shows(fleet: Fleet, maximal: Maximal) -> None:
     hidden = invisible(maximal.serving_class["spec"], evidence(fleet, maximal))
-    assert [field for field in hidden if not field.startswith(DECIDE_ONLY)] == []
+    assert [field for field in hidden if not field.startswith(DECIDE_ONLY + DERIVED)] == []
+
+
+def test_computed_fields_show(fleet: Fleet, maximal: Maximal) -> None:
+    (deployment,) = fleet.api.list(DEPLOYMENT, maximal.tenant.namespace)
+    (engine,) = [one for one in deployment["spec"]["template"]["spec"]["containers"] if one["name"] == "engine"]
+    probe = engine["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= maximal.serving_class["spec"]["engine"]["startupSeconds"]
+    limits = maximal.serving_class["spec"]["adapters"]
+    assert str(limits["maxPerPool"] + limits["candidateSlots"]) in json.dumps([engine.get("command"), engine.get("args")])
 
 
 def test_every_field_of_a_task_shows(fleet: Fleet, maximal: Maximal) -> None:
