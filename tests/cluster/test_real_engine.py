@@ -19,7 +19,7 @@ from tests.cluster.sockets import listeners
 from tests.engine.environment import ensure
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-TASKS = ("vendor", "date", "total")
+TASKS = {"vendor": "invoice-vendor", "date": "invoice-date", "total": "invoice-total"}
 GOLDEN_LINES = 50
 RIGHT_PERCENT = 95
 START_SECONDS = 600.0
@@ -34,7 +34,7 @@ def finance(fleet: Fleet, cluster: Cluster) -> Iterator[Tenant]:
     """The examples as a user applies them, their artifacts in the registry, and the engine on its volume."""
     push(EXAMPLES / "tiny-model/base", f"{fleet.registries.on_host}/tiny-invoices:v1", insecure=True)
     for folder in sorted((EXAMPLES / "tiny-model/adapters").glob("*/*")):
-        push(folder, f"{fleet.registries.on_host}/{folder.parent.name}:{folder.name}", insecure=True)
+        push(folder, f"{fleet.registries.on_host}/finance/invoice-{folder.parent.name}:{folder.name}", insecure=True)
     applied = documents("invoices.yaml")
     namespace = next(document["metadata"]["namespace"] for document in applied if document["kind"] == "TaskModel")
     tenant = fleet.admit(namespace)
@@ -44,7 +44,7 @@ def finance(fleet: Fleet, cluster: Cluster) -> Iterator[Tenant]:
     fleet.api.apply(serving_class)
     for document in applied:
         fleet.api.apply(document)
-    ready(fleet.api, namespace, *TASKS, within=START_SECONDS)
+    ready(fleet.api, namespace, *TASKS.values(), within=START_SECONDS)
     yield tenant
     fleet.api.delete(NAMESPACE, namespace)
 
@@ -58,7 +58,7 @@ def golden(task: str) -> list[Object]:
 def test_three_tasks_share_one_engine(fleet: Fleet, finance: Tenant) -> None:
     pods = fleet.api.list(POD, finance.namespace)
     assert len(pods) == 1
-    targets = {finance.get(task)["status"]["traffic"][0]["pool"] for task in TASKS}
+    targets = {finance.get(task)["status"]["traffic"][0]["pool"] for task in TASKS.values()}
     assert len(targets) == 1
 
 
@@ -67,7 +67,7 @@ def test_task_answers_its_golden_set(finance: Tenant, task: str) -> None:
     client = finance.client
 
     def right(example: Object) -> bool:
-        body = {"model": f"{finance.namespace}/{task}", "messages": example["messages"], "max_tokens": 48}
+        body = {"model": f"{finance.namespace}/{TASKS[task]}", "messages": example["messages"], "max_tokens": 48}
         return client.request("POST", "/v1/chat/completions", body).text.strip() == str(example["expected"])
 
     with ThreadPoolExecutor(4) as workers:
@@ -79,15 +79,15 @@ def test_task_answers_its_golden_set(finance: Tenant, task: str) -> None:
 
 def test_one_line_gets_three_right_answers(finance: Tenant) -> None:
     line = "from Wonka Ltd; total 12.50 EUR; dated 2024-01-02; no R1234"
-    answers = {task: finance.chat(task, line).text.strip() for task in TASKS}
+    answers = {task: finance.chat(name, line).text.strip() for task, name in TASKS.items()}
     assert answers == {"vendor": "Wonka Ltd", "date": "2024-01-02", "total": "12.50"}
 
 
 def test_real_engine_streams(finance: Tenant) -> None:
     example = golden("vendor")[0]
-    body = {"model": f"{finance.namespace}/vendor", "messages": example["messages"], "max_tokens": 48, "stream": True}
+    body = {"model": f"{finance.namespace}/{TASKS['vendor']}", "messages": example["messages"], "max_tokens": 48, "stream": True}
     answer = finance.client.request("POST", "/v1/chat/completions", body)
-    text, wrong = judge(Target(f"{finance.namespace}/vendor", "", stream=True), answer.status, answer.raw)
+    text, wrong = judge(Target(f"{finance.namespace}/{TASKS['vendor']}", "", stream=True), answer.status, answer.raw)
     assert not wrong
     assert text.strip() == example["expected"]
 
