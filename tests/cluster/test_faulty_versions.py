@@ -19,7 +19,7 @@ TOLD: dict[Flaw, str] = {
     Flaw.CORRUPT: "safetensors",
     Flaw.PICKLE: "adapter_model.bin",
     Flaw.NO_WEIGHTS: "adapter_model.safetensors",
-    Flaw.EMPTY: "",
+    Flaw.EMPTY: "empty",
 }
 
 
