@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from tests.cluster.local.backends import end
 from tests.cluster.local.failures import ClusterError
-from tests.cluster.local.instance import REPOSITORY, find
-from tests.cluster.local.lifecycle import down
+from tests.cluster.local.instance import REPOSITORY
 from tests.cluster.local.progress import Progress
 
 # In this order: what is fast and fundamental first.
@@ -96,10 +96,10 @@ def _read(report: Path) -> Count:
 
 
 def _take_down(*, keep: bool, progress: Progress) -> Count:
-    if keep or find(INSTANCE) is None:
+    if keep:
         return Count()
     try:
-        down(INSTANCE, progress)
+        end(INSTANCE, progress)
     except ClusterError as error:
         print(error, file=sys.stderr)
         return Count(failed=1)

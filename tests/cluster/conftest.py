@@ -5,8 +5,8 @@ import os
 import pytest
 
 from tests.cluster.installation import fleet
+from tests.cluster.local.backends import provide
 from tests.cluster.local.cluster import Cluster
-from tests.cluster.local.lifecycle import up
 from tests.cluster.local.progress import Progress
 
 __all__ = ["cluster", "fleet"]
@@ -16,4 +16,4 @@ __all__ = ["cluster", "fleet"]
 def cluster() -> Cluster:
     """A running cluster. It is left running: whoever starts the tests ends it, and a second run starts faster."""
     name = os.environ.get("TASKFLEET_TEST_CLUSTER") or "test"
-    return Cluster(up(name, Progress()))
+    return provide(name, Progress())

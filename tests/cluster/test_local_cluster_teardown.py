@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local.instance import CLAIMS, REPOSITORY, find, state_folder
+from tests.cluster.local.kind import docker_answers
 from tests.cluster.local.lifecycle import down, status, up
 from tests.cluster.local.namespaces import COVERED
 from tests.cluster.local.processes import all_records, start_time
 from tests.cluster.local.progress import Progress
 from tests.cluster.local.registry import registry_answers
+
+pytestmark = pytest.mark.skipif(docker_answers(), reason="a Docker engine answers: clusters are kind's here, not ours to take down")
 
 NAME = "teardown"
 SETTINGS = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")

@@ -3,12 +3,12 @@
 import argparse
 import sys
 
+from .backends import attach, end, provide
+from .cluster import Cluster
 from .failures import ClusterError
-from .images import provide_images
-from .instance import REPOSITORY, Instance, find
-from .lifecycle import down, status, up
+from .instance import REPOSITORY
+from .lifecycle import status
 from .progress import Progress
-from .registry import ADDRESS_IN_PODS, address_on_host
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,44 +28,43 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _up(name: str) -> int:
     progress = Progress()
-    instance = up(name, progress)
+    cluster = provide(name, progress)
     progress.say(f"cluster `{name}` is ready")
-    _describe(instance)
+    _describe(cluster)
     return 0
 
 
 def _down(name: str) -> int:
-    if not down(name, Progress()):
+    if not end(name, Progress()):
         print(f"no cluster `{name}` was started from here", file=sys.stderr)
     return 0
 
 
 def _images(name: str) -> int:
-    instance = find(name)
-    if instance is None:
+    cluster = attach(name)
+    if cluster is None:
         print(f"cluster `{name}` is not running", file=sys.stderr)
         return 3
-    provide_images(instance, Progress())
+    cluster.provide_images()
     return 0
 
 
 def _status(name: str) -> int:
-    instance = find(name)
-    if instance is None:
+    cluster = attach(name)
+    if cluster is None:
         print(f"cluster `{name}`: not started")
         return 3
-    rows = status(instance)
+    rows = status(cluster.instance) if type(cluster) is Cluster else []
     for row in rows:
         print(f"{row.name:26} {'running' if row.running else 'stopped':8} {row.pid or '':>8}  {row.log}")
-    _describe(instance)
+    _describe(cluster)
     return 0 if all(row.running for row in rows) else 3
 
 
-def _describe(instance: Instance) -> None:
-    folder = instance.state.relative_to(REPOSITORY)
+def _describe(cluster: Cluster) -> None:
+    folder = cluster.instance.state.relative_to(REPOSITORY)
     print(f"  kubeconfig  {folder}/kubeconfig      (export KUBECONFIG=$PWD/{folder}/kubeconfig PATH=$PWD/{folder}/bin:$PATH)")
-    print(f"  API server  https://{instance.node_address}:6443")
-    print(f"  registry    {address_on_host(instance)} from the machine, {ADDRESS_IN_PODS} from pods, plain HTTP")
+    print(f"  registry    {cluster.registry_on_host} from the machine, {cluster.registry_in_pods} from pods, plain HTTP")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,10 @@ HELM = Program(
     minutes="2 minutes, once",
 )
 PAUSE = Program(name="pause", version="v1")
-PROGRAMS = (PAUSE, KUBE, COREDNS, HELM)
+KIND = Program(name="kind", version="v0.33.0", package="sigs.k8s.io/kind", minutes="1 minute, once")
+# What a cluster of processes needs; and what kind needs on a machine where people have not installed it.
+FOR_PROCESSES = (PAUSE, KUBE, COREDNS, HELM)
+FOR_KIND = {"kubectl": KUBE, "helm": HELM, "kind": KIND}
 
 
 def fingerprint(program: Program) -> str:
@@ -74,13 +77,13 @@ def program_folder(program: Program) -> Path:
 
 def program_path(name: str) -> Path:
     """Where a program or one of its links stands once `ensure_programs` has run."""
-    owner = next(program for program in PROGRAMS if name in (program.name, *program.links))
+    owner = next(program for program in (*FOR_PROCESSES, KIND) if name in (program.name, *program.links))
     return program_folder(owner) / name
 
 
-def ensure_programs(progress: Progress, log: Path) -> None:
+def ensure_programs(progress: Progress, log: Path, programs: tuple[Program, ...] = FOR_PROCESSES) -> None:
     """Builds what the cache does not hold complete. One at a time: two builds of Kubernetes at once need more memory than small machines have."""
-    for program in PROGRAMS:
+    for program in programs:
         folder = program_folder(program)
         if sealed(folder):
             continue

@@ -20,9 +20,9 @@ from .volumes import provide_read_only_claim
 from .waiting import wait_until
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cluster:
-    """A running local cluster."""
+    """A running local cluster of processes; kind's has its own subclass."""
 
     instance: Instance
 
@@ -63,7 +63,7 @@ class Cluster:
         return BASE_IMAGE
 
     def provide_read_only_claim(self, *, folder: Path, namespace: str, claim: str) -> None:
-        provide_read_only_claim(self.instance, folder=folder, namespace=namespace, claim=claim)
+        provide_read_only_claim(self.instance, node_name=self.node_name, folder=folder, namespace=namespace, claim=claim)
 
     def expose(self, namespace: str, service: str, port: int) -> str:
         """A URL on 127.0.0.1 for a Service's port."""
@@ -74,13 +74,13 @@ class Cluster:
         return enter(self.instance, command)
 
     def restart_api_server(self) -> None:
-        self._restart("kube-apiserver", api_server_ready(self.instance))
+        self._restart("kube-apiserver", self.api_server_answers)
 
     def restart_kubelet(self) -> None:
-        self._restart("kubelet", lambda: node_is_ready(self.instance))
+        self._restart("kubelet", self.node_answers)
 
     def restart_containerd(self) -> None:
-        self._restart("containerd", lambda: containerd_answers(self.instance) and node_is_ready(self.instance))
+        self._restart("containerd", lambda: self.runtime_answers() and self.node_answers())
 
     def stop_component(self, name: str) -> None:
         """Ends a component until `start_component`: an outage."""
@@ -89,7 +89,16 @@ class Cluster:
     def start_component(self, name: str) -> None:
         lifecycle.start_component(self.instance, name)
 
+    def api_server_answers(self) -> bool:
+        return api_server_ready(self.instance)()
+
+    def runtime_answers(self) -> bool:
+        return containerd_answers(self.instance)
+
+    def node_answers(self) -> bool:
+        return node_is_ready(self.instance, self.node_name)
+
     def _restart(self, component: str, ready: Callable[[], bool]) -> None:
-        lifecycle.stop_component(self.instance, component)
-        lifecycle.start_component(self.instance, component)
+        self.stop_component(component)
+        self.start_component(component)
         wait_until(ready, f"{component} after its restart", seconds=120)

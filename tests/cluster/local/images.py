@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +59,10 @@ def provide_images(instance: Instance, progress: Progress, *, names: tuple[str, 
             _deliver(instance, recipe.image, log)
 
 
-def _build(recipe: Recipe, base: str, log: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="taskfleet-context-") as scratch, package_secrets() as secrets:
+@contextmanager
+def context_of(recipe: Recipe) -> Iterator[Path]:
+    """A folder with the recipe's paths and nothing else, for the duration of a build."""
+    with tempfile.TemporaryDirectory(prefix="taskfleet-context-") as scratch:
         context = Path(scratch)
         for name in recipe.paths:
             source, target = REPOSITORY / name, context / name
@@ -69,6 +73,11 @@ def _build(recipe: Recipe, base: str, log: Path) -> None:
                 shutil.copytree(source, target, ignore=LEFT_OUT)
             else:
                 shutil.copy2(source, target)
+        yield context
+
+
+def _build(recipe: Recipe, base: str, log: Path) -> None:
+    with context_of(recipe) as context, package_secrets() as secrets:
         build(recipe.image, containerfile=recipe.containerfile, context=context, log=log, arguments={"BASE": base}, secrets=secrets)
 
 

@@ -65,10 +65,6 @@ class Instance:
         return str(self.service_network[10])
 
     @property
-    def registry_service_address(self) -> str:
-        return str(self.service_network[50])
-
-    @property
     def cgroup(self) -> str:
         return f"taskfleet-{self.number}"
 

@@ -2,15 +2,25 @@
 
 import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
-from .binaries import program_path
 from .commands import run
 from .instance import Instance
 
 
+def link_programs(instance: Instance, programs: Mapping[str, Path]) -> None:
+    """Puts the instance's own kubectl and helm into its folder, where people's PATH may lead."""
+    instance.programs.mkdir(parents=True, exist_ok=True)
+    for name, path in programs.items():
+        link = instance.programs / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+
+
 def kubectl(instance: Instance, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
     """Kubectl's standard output. Raises ClusterError with its words when it refuses."""
-    return run([program_path("kubectl"), f"--kubeconfig={instance.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
+    return run([instance.programs / "kubectl", f"--kubeconfig={instance.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
 
 
 def helm(instance: Instance, *arguments: str, timeout: float = 600) -> str:
@@ -18,7 +28,7 @@ def helm(instance: Instance, *arguments: str, timeout: float = 600) -> str:
     home = instance.state / "helm"
     places = {"HELM_CACHE_HOME": home / "cache", "HELM_CONFIG_HOME": home / "config", "HELM_DATA_HOME": home / "data"}
     environment = {**os.environ, "KUBECONFIG": str(instance.kubeconfig), **{name: str(path) for name, path in places.items()}}
-    return run([program_path("helm"), *arguments], environment=environment, timeout=timeout)
+    return run([instance.programs / "helm", *arguments], environment=environment, timeout=timeout)
 
 
 def apply(instance: Instance, objects: list[dict[str, object]]) -> None:

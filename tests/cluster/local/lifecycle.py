@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .accelerators import claim_accelerators
 from .binaries import ensure_programs, program_path
 from .cache import cache_folder, locked
 from .cgroups import create_cgroups, remove_cgroups
@@ -14,8 +15,9 @@ from .debian import ensure_packages
 from .dns import install_dns, resolves
 from .failures import ClusterError
 from .instance import Instance, claim, find, release
+from .kubectl import link_programs
 from .namespaces import anchor, create, destroy
-from .node import claim_accelerators, start_kubelet, start_proxy
+from .node import start_kubelet, start_proxy
 from .node_readiness import node_is_ready
 from .pki import write_pki
 from .processes import ProcessRecord, alive, all_records, read_record, stop
@@ -106,7 +108,7 @@ def _start(instance: Instance, progress: Progress) -> None:
     create_cgroups(instance)
     write_pki(instance)
     write_containerd_configuration(instance)
-    _link_programs(instance)
+    link_programs(instance, {name: program_path(name) for name in ("kubectl", "helm")})
     for component in ("etcd", "containerd", "registry", "kube-apiserver"):
         start_component(instance, component)
     _await(instance, lambda: registry_answers(instance), "the registry answers", "registry", progress)
@@ -115,10 +117,10 @@ def _start(instance: Instance, progress: Progress) -> None:
     _await(instance, lambda: containerd_answers(instance), "containerd answers", "containerd", progress)
     for component in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"):
         start_component(instance, component)
-    publish_registry(instance)
+    publish_registry(instance, instance.node_address)
     install_dns(instance)
-    _await(instance, lambda: node_is_ready(instance), "the node is Ready", "kubelet", progress)
-    claim_accelerators(instance)
+    _await(instance, lambda: node_is_ready(instance, instance.node_name), "the node is Ready", "kubelet", progress)
+    claim_accelerators(instance, instance.node_name)
     _await(instance, lambda: resolves(instance, "kubernetes.default.svc.cluster.local"), "the cluster's DNS answers", "kubelet", progress)
 
 
@@ -141,11 +143,3 @@ def _all_alive(instance: Instance) -> None:
             raise ClusterError(f"{component} ended", log=log, advice=f"read {log}; `make down` removes what was started")
     if anchor(instance) is None:
         raise ClusterError("the cluster's namespaces ended", log=instance.logs / "unshare.log", advice="was `make down` run meanwhile?")
-
-
-def _link_programs(instance: Instance) -> None:
-    instance.programs.mkdir(exist_ok=True)
-    for name in ("kubectl", "helm"):
-        link = instance.programs / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(program_path(name))

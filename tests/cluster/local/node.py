@@ -1,16 +1,12 @@
-"""kubelet and kube-proxy, and the accelerators that the node claims to have."""
+"""kubelet and kube-proxy: their configuration and command lines."""
 
 import json
 
 from .binaries import program_path
 from .containerd import SOCKET
 from .instance import Instance
-from .kubectl import kubectl
 from .namespaces import start_inside
 from .processes import ProcessRecord
-
-# No device stands behind them, but the real scheduler places and refuses pods by them. Two makers and a slice, because operators meet all three.
-ACCELERATORS = {"nvidia.com/gpu": 8, "amd.com/gpu": 2, "nvidia.com/mig-1g.5gb": 4}
 
 
 def start_kubelet(instance: Instance) -> ProcessRecord:
@@ -41,13 +37,6 @@ def start_proxy(instance: Instance) -> ProcessRecord:
     }
     configuration.write_text(json.dumps(content, indent=1))
     return start_inside(instance, "kube-proxy", [str(program_path("kube-proxy")), f"--config={configuration}"])
-
-
-def claim_accelerators(instance: Instance) -> None:
-    """Writes the fake accelerators into the node's status; they survive restarts of the kubelet."""
-    quantities = {name: str(count) for name, count in ACCELERATORS.items()}
-    patch = json.dumps({"status": {"capacity": quantities, "allocatable": quantities}})
-    kubectl(instance, "patch", "node", instance.node_name, "--subresource=status", "--type=merge", f"--patch={patch}")
 
 
 def _kubelet_configuration(instance: Instance) -> dict[str, object]:

@@ -39,8 +39,8 @@ def registry_answers(instance: Instance) -> bool:
         return False
 
 
-def publish_registry(instance: Instance) -> None:
-    """Makes the Service, whose only endpoint is the node."""
+def publish_registry(instance: Instance, endpoint: str) -> None:
+    """Makes the Service by which pods know the registry; `endpoint` is the IP address at which it listens."""
     labels = {"kubernetes.io/service-name": "registry"}
     apply(
         instance,
@@ -50,7 +50,7 @@ def publish_registry(instance: Instance) -> None:
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": {"name": "registry", "namespace": NAMESPACE},
-                "spec": {"clusterIP": instance.registry_service_address, "ports": [{"name": "http", "port": PORT}]},
+                "spec": {"ports": [{"name": "http", "port": PORT}]},
             },
             {
                 "apiVersion": "discovery.k8s.io/v1",
@@ -58,7 +58,7 @@ def publish_registry(instance: Instance) -> None:
                 "metadata": {"name": "registry", "namespace": NAMESPACE, "labels": labels},
                 "addressType": "IPv4",
                 "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
-                "endpoints": [{"addresses": [instance.node_address], "conditions": {"ready": True}}],
+                "endpoints": [{"addresses": [endpoint], "conditions": {"ready": True}}],
             },
         ],
     )

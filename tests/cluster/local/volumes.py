@@ -8,7 +8,7 @@ from .kubectl import apply, kubectl
 CAPACITY = "10Gi"  # a number the API asks for; nothing measures it on a folder
 
 
-def provide_read_only_claim(instance: Instance, *, folder: Path, namespace: str, claim: str) -> None:
+def provide_read_only_claim(instance: Instance, *, node_name: str, folder: Path, namespace: str, claim: str) -> None:
     """Makes a PersistentVolume of `folder` and a bound claim `namespace/claim` that pods may mount read-only, several at a time.
 
     Pod Security `restricted` allows claims and forbids hostPath volumes in pods. The namespace must exist. A volume left by a deleted claim of the
@@ -32,7 +32,7 @@ def provide_read_only_claim(instance: Instance, *, folder: Path, namespace: str,
             "nodeAffinity": {
                 "required": {
                     "nodeSelectorTerms": [
-                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [instance.node_name]}]},
+                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node_name]}]},
                     ]
                 }
             },
