@@ -1,0 +1,84 @@
+"""Tokens of this process's own ServiceAccount, one per audience.
+
+A token for a pool has the pool's UID as audience, so whoever captures it in a pod can do nothing with it elsewhere.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from taskfleet.kube.client import Token
+from taskfleet.kube.errors import KubeError
+
+SECONDS = 600
+RENEW_AT = 0.8  # of a token's life
+# After a failed renewal the old token is used so long before the next attempt, in seconds.
+RETRY_SECONDS = 5.0
+
+
+class TokenSource(Protocol):
+    """`Kube` has it."""
+
+    async def request_token(self, *, namespace: str, service_account: str, audience: str, seconds: int = SECONDS) -> Token: ...
+
+
+@dataclass(slots=True)
+class _Held:
+    token: Token
+    renew_at: float
+
+
+class PoolTokens:
+    """Cached by audience, renewed at 80 % of their life, one request at a time for each audience. `clock` is Unix time."""
+
+    def __init__(self, source: TokenSource, *, namespace: str, service_account: str, clock: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._namespace = namespace
+        self._service_account = service_account
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._asking: dict[str, asyncio.Task[Token]] = {}
+
+    async def get(self, audience: str) -> str:
+        """A token that is good for `audience`. Raises KubeError where none can be had; while an old one lives, a failed renewal is no error."""
+        held = self._held.get(audience)
+        if held is not None and self._clock() < held.renew_at:
+            return held.token.value
+        task = self._asking.get(audience)
+        if task is None:
+            task = asyncio.create_task(self._renew(audience))
+            self._asking[audience] = task
+            task.add_done_callback(lambda done: self._asked(audience, done))
+        # Shielded: one caller's cancellation must not fail the others.
+        return (await asyncio.shield(task)).value
+
+    def forget(self, audience: str) -> None:
+        """The pool is gone, or it refused the token."""
+        self._held.pop(audience, None)
+
+    async def _renew(self, audience: str) -> Token:
+        held = self._held.get(audience)
+        now = self._clock()
+        try:
+            token = await self._source.request_token(
+                namespace=self._namespace, service_account=self._service_account, audience=audience, seconds=SECONDS
+            )
+        except KubeError:
+            if held is None or now >= held.token.expires_at:
+                raise
+            held.renew_at = min(now + RETRY_SECONDS, held.token.expires_at)
+            return held.token
+        self._forget_expired(now)
+        self._held[audience] = _Held(token, now + (token.expires_at - now) * RENEW_AT)
+        return token
+
+    def _forget_expired(self, now: float) -> None:
+        for audience in [audience for audience, held in self._held.items() if now >= held.token.expires_at]:
+            del self._held[audience]
+
+    def _asked(self, audience: str, task: asyncio.Task[Token]) -> None:
+        del self._asking[audience]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; without this, a cancelled waiter's task would be reported as never retrieved
