@@ -1,0 +1,239 @@
+"""The conditions of a TaskModel, and the summary: a chain of named checks over one record, of which the first that objects says why the task is not Ready."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taskfleet.api.conditions import ConditionType, Reason
+from taskfleet.api.taskmodel import TaskModel
+from taskfleet.planning.admission import Admission
+from taskfleet.planning.conditions import STALLING, Finding, Outlook, Summary, known, summary_of
+from taskfleet.planning.placement import Placement
+from taskfleet.planning.revisionstatus import adapter_finding
+from taskfleet.planning.rollout_immediate import Step
+from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.servingclass import without_effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a task stands, after the step that was just decided.
+
+    `target` is the place of the spec's revision (None: it has none), `serving` the place of the revision with traffic (None: no traffic, or its pool is gone).
+    `is_target_served` says that the traffic is the spec's revision on the right pool.
+    """
+
+    task: TaskModel
+    admission: Admission
+    step: Step
+    target: Placement | None
+    serving: Placement | None
+    is_target_served: bool
+    refusal: str | None
+
+    @property
+    def subject(self) -> Placement | None:
+        """Whom AdapterReady and Assigned are about."""
+        return self.target or self.serving
+
+    @property
+    def revision_served(self) -> str | None:
+        return self.step.traffic[0].revision if self.step.traffic else None
+
+
+def findings(standing: Standing) -> tuple[Finding, ...]:
+    """All conditions of the task."""
+    return (
+        _accepted(standing),
+        _assigned(standing),
+        _adapter_ready(standing),
+        available(standing),
+        _rollout_healthy(standing),
+        *summary(standing).findings,
+        *without_effect(fields_without_effect(standing.task)),
+    )
+
+
+def fields_without_effect(task: TaskModel) -> list[str]:
+    """Fields of the spec that are set and that this version does not act on."""
+    spec = task.spec
+    given = {
+        "spec.scaling.maxReplicas": spec.scaling.max_replicas,
+        "spec.scaling.targetConcurrency": spec.scaling.target_concurrency,
+        "spec.scaling.idleSeconds": spec.scaling.idle_seconds,
+        "spec.rollout": spec.rollout,
+        "spec.evaluation": spec.evaluation,
+        "spec.savings": spec.savings,
+    }
+    return [field for field, value in given.items() if value is not None]
+
+
+def _accepted(standing: Standing) -> Finding:
+    violation = standing.admission.violation
+    if violation is not None:
+        return Finding(ConditionType.ACCEPTED, False, violation.reason, violation.message)
+    return Finding(ConditionType.ACCEPTED, True, Reason.VALID, f"the spec is valid; the ServingClass is {standing.admission.class_name}")
+
+
+def _assigned(standing: Standing) -> Finding:
+    if standing.subject is not None:
+        return Finding(ConditionType.ASSIGNED, True, Reason.MEMBER_OF_POOL, f"member of pool {standing.subject.pool.metadata.name}")
+    reason, message = _without_place(standing)
+    return Finding(ConditionType.ASSIGNED, False, reason, message)
+
+
+def _adapter_ready(standing: Standing) -> Finding:
+    if standing.subject is not None:
+        return adapter_finding(standing.subject)
+    reason, message = _without_place(standing)
+    return Finding(ConditionType.ADAPTER_READY, False, reason, message)
+
+
+def _without_place(standing: Standing) -> tuple[Reason, str]:
+    if standing.admission.violation is not None:
+        return standing.admission.violation.reason, standing.admission.violation.message
+    if standing.task.spec.suspend:
+        return Reason.SUSPENDED, "spec.suspend is true, and the task was never assigned to a pool"
+    return Reason.WAITING_FOR_POOL, "not assigned to a pool yet"
+
+
+def available(standing: Standing) -> Finding:
+    """Can it answer now?"""
+    place = standing.serving
+    if place is None:
+        return _unavailable(standing)
+    pool = place.pool
+    ready = pool.status.ready_replicas
+    condition = place.pool_available
+    if ready == 0 or condition is None or condition.status != "True":
+        if condition is not None and condition.status != "True":
+            return Finding(ConditionType.AVAILABLE, False, known(condition.reason, Reason.NO_READY_PODS), condition.message)
+        return Finding(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, f"no pod of pool {pool.metadata.name} is Ready")
+    if not place.proven and ready == 1:
+        adapter = adapter_finding(place)
+        return Finding(ConditionType.AVAILABLE, False, adapter.reason, adapter.message)
+    # With several Ready pods one that lost the adapter sends requests on to the others.
+    return Finding(ConditionType.AVAILABLE, True, Reason.SERVING, f"{standing.revision_served} answers; {condition.message}")
+
+
+def _unavailable(standing: Standing) -> Finding:
+    if standing.step.traffic:
+        route = standing.step.traffic[0]
+        return Finding(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, f"{route.revision} is not on pool {route.pool} any more")
+    if standing.target is None:
+        reason, message = _without_place(standing)
+        return Finding(ConditionType.AVAILABLE, False, reason, message)
+    pool = standing.target.pool_available
+    if pool is not None and pool.status != "True":
+        return Finding(ConditionType.AVAILABLE, False, known(pool.reason, Reason.STARTING), pool.message)
+    adapter = adapter_finding(standing.target)
+    if adapter.status:
+        return Finding(ConditionType.AVAILABLE, False, Reason.PROGRESSING, "proven; its traffic is about to be written")
+    return Finding(ConditionType.AVAILABLE, False, adapter.reason, adapter.message)
+
+
+def _rollout_healthy(standing: Standing) -> Finding:
+    kind = ConditionType.ROLLOUT_HEALTHY
+    served = standing.revision_served
+    if standing.is_target_served or (standing.target is None and served is not None):
+        return Finding(kind, True, Reason.UP_TO_DATE, f"{served} has the traffic")
+    if standing.target is None:
+        reason, message = _without_place(standing)
+        return Finding(kind, None, reason, message)
+    name = standing.target.revision.metadata.name
+    adapter = adapter_finding(standing.target)
+    goes_on = f"; {served} goes on" if served is not None else ""
+    if standing.target.failed:
+        return Finding(kind, False, Reason.CANDIDATE_FAILED, f"{name} can't be served: {adapter.message}{goes_on}")
+    if not adapter.status and adapter.reason in STALLING:
+        return Finding(kind, False, adapter.reason, f"{name} can't be served yet: {adapter.message}{goes_on}")
+    return Finding(kind, True, Reason.ROLLING, f"{name} is on its way{goes_on}")
+
+
+Check = Callable[[Standing], Summary | None]
+
+
+def write_was_refused(standing: Standing) -> Summary | None:
+    return summary_of(Reason.API_REFUSED, f"the API server refused: {standing.refusal}") if standing.refusal is not None else None
+
+
+def spec_is_refused(standing: Standing) -> Summary | None:
+    violation = standing.admission.violation
+    if violation is None:
+        return None
+    served = standing.revision_served
+    goes_on = f"; {served} goes on serving" if served is not None else ""
+    return summary_of(violation.reason, f"{violation.message}{goes_on}")
+
+
+def change_is_suspended(standing: Standing) -> Summary | None:
+    if not standing.task.spec.suspend or standing.is_target_served:
+        return None
+    served = standing.revision_served
+    goes_on = f"{served} goes on serving" if served is not None else "nothing serves"
+    return summary_of(Reason.SUSPENDED, f"spec.suspend is true and the spec's revision does not serve; {goes_on}")
+
+
+def revision_failed(standing: Standing) -> Summary | None:
+    if standing.target is None or standing.is_target_served or not standing.target.failed:
+        return None
+    adapter = adapter_finding(standing.target)
+    name = standing.target.revision.metadata.name
+    if standing.revision_served is None:
+        return summary_of(adapter.reason, f"{name} can't be served: {adapter.message}")
+    message = f"{name} can't be served: {adapter.reason.value}: {adapter.message}; {standing.revision_served} goes on serving"
+    return summary_of(Reason.CANDIDATE_FAILED, message)
+
+
+def has_no_place(standing: Standing) -> Summary | None:
+    if standing.target is not None or standing.is_target_served:
+        return None
+    return summary_of(*_without_place(standing))
+
+
+def pool_is_unavailable(standing: Standing) -> Summary | None:
+    """Why the pods of the pool that is to serve don't run."""
+    place = standing.serving if standing.is_target_served else standing.target
+    condition = place.pool_available if place is not None else None
+    if condition is None or condition.status == "True":
+        return None
+    return summary_of(known(condition.reason, Reason.NO_READY_PODS), condition.message)
+
+
+def adapter_is_not_ready(standing: Standing) -> Summary | None:
+    if standing.subject is None:
+        return None
+    adapter = adapter_finding(standing.subject)
+    return None if adapter.status else summary_of(adapter.reason, f"{standing.subject.revision.metadata.name}: {adapter.message}")
+
+
+def cannot_answer(standing: Standing) -> Summary | None:
+    finding = available(standing)
+    return None if finding.status else summary_of(finding.reason, finding.message)
+
+
+def rollout_is_not_done(standing: Standing) -> Summary | None:
+    if standing.step.phase is RolloutPhase.DONE:
+        return None
+    return Summary(Outlook.RECONCILING, Reason.PROGRESSING, standing.step.message or "the rollout goes on")
+
+
+CHECKS: tuple[Check, ...] = (
+    write_was_refused,  # the operator itself can't go on
+    spec_is_refused,  # nothing of the spec is acted on
+    change_is_suspended,  # somebody said so; the rest would be noise
+    revision_failed,  # for good, until agents try again or the spec changes
+    has_no_place,  # packing comes next
+    pool_is_unavailable,  # the cause of whatever the adapter lacks
+    adapter_is_not_ready,  # on its way, or waiting for its source
+    cannot_answer,  # proven once, and not there now
+    rollout_is_not_done,  # all is there, gateways follow
+)
+
+
+def summary(standing: Standing) -> Summary:
+    """The first objection among `CHECKS`, or Ready."""
+    for check in CHECKS:
+        if objection := check(standing):
+            return objection
+    suspended = "; spec.suspend is true" if standing.task.spec.suspend else ""
+    return Summary(Outlook.READY, Reason.SERVING, f"{standing.revision_served} answers{suspended}")
