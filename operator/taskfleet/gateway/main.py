@@ -1,0 +1,152 @@
+"""A gateway replica: puts the parts together, starts them in order, and ends without breaking an answer."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from taskfleet import logs
+from taskfleet.gateway import upstream
+from taskfleet.gateway.auth import Access, KubernetesAccess, OpenAccess
+from taskfleet.gateway.hold import Changes, Hold
+from taskfleet.gateway.internal import InternalApi
+from taskfleet.gateway.meter import Meter, watch_loop
+from taskfleet.gateway.proxy import Proxy
+from taskfleet.gateway.routes import RouteTable
+from taskfleet.gateway.server import PublicApi, server
+from taskfleet.gateway.settings import AuthMode, GatewaySettings
+from taskfleet.gateway.upstream import PoolTokens, Timeouts, Upstream
+from taskfleet.gateway.watch import RouteWatch
+from taskfleet.kube.client import Kube
+from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
+from taskfleet.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: GatewaySettings) -> None:
+    """Runs until SIGTERM or SIGINT, then finishes what is under way."""
+    logs.configure(level=settings.log_level, style=settings.log_style)
+    asyncio.run(_serve(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts that have no connections of their own: what tests put together as well."""
+
+    table: RouteTable
+    meter: Meter
+    api: PublicApi
+
+
+def assemble(settings: GatewaySettings, *, access: Access, sender: Upstream, registry: CollectorRegistry) -> Gateway:
+    """Wires table, proxy and public API."""
+    changes, meter = Changes(), Meter(registry)
+    table = RouteTable(on_change=changes.announce)
+    hold = Hold(total=settings.max_held_requests, per_task=settings.max_held_per_task)
+    proxy = Proxy(table=table, changes=changes, hold=hold, upstream=sender, meter=meter, hold_seconds=settings.hold_seconds)
+    api = PublicApi(
+        table=table,
+        access=access,
+        proxy=proxy,
+        meter=meter,
+        max_body_bytes=settings.max_body_bytes,
+        max_open_requests=settings.max_open_requests,
+    )
+    meter.observe(held=lambda: hold.count, open_requests=lambda: api.open_requests, task_models=table.count)
+    return Gateway(table, meter, api)
+
+
+def timeouts(settings: GatewaySettings) -> Timeouts:
+    """Those towards pods."""
+    return Timeouts(
+        connect=settings.connect_timeout_seconds,
+        first_byte=settings.first_byte_timeout_seconds,
+        request=settings.request_timeout_seconds,
+    )
+
+
+async def _serve(settings: GatewaySettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        kube = await Kube.connect(user_agent="taskfleet-gateway")
+        stack.push_async_callback(kube.close)
+        session = await stack.enter_async_context(upstream.session())
+        tokens: PoolTokens = KubePoolTokens(kube, namespace=settings.namespace, service_account=settings.service_account)
+        gateway = assemble(
+            settings,
+            access=_access(settings, kube),
+            sender=Upstream(session, tokens, timeouts(settings)),
+            registry=REGISTRY,
+        )
+        watch = RouteWatch(kube, gateway.table, gateway.meter)
+        ready = False
+
+        def not_ready() -> str | None:
+            return "shutting down" if gateway.api.closing else None if ready else "the cluster's objects have not been listed yet"
+
+        internal = InternalApi(
+            table=gateway.table,
+            access=_reviews(settings, kube, settings.internal_audience),
+            operator_subject=settings.operator_subject,
+            registry=REGISTRY,
+            ready=not_ready,
+            live=watch.trouble,
+        )
+        runner = web.AppRunner(internal.application(), access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, settings.host, settings.internal_port).start()
+
+        watch.start()
+        stack.push_async_callback(watch.stop)
+        loop_watch = asyncio.create_task(watch_loop(gateway.meter))
+        stack.callback(loop_watch.cancel)
+        if not await _before(watch.synced(), stop):
+            return
+        public = web.ServerRunner(server(gateway.api.handle))
+        await public.setup()
+        stack.push_async_callback(public.cleanup)
+        site = web.TCPSite(public, settings.host, settings.port, backlog=1024)
+        await site.start()
+        ready = True
+        log.info("serving", extra=fields(port=settings.port, task_models=gateway.table.count(), auth=settings.auth_mode.value))
+        await stop.wait()
+        await drain(gateway.api, site, delay=settings.shutdown_delay_seconds, limit=settings.drain_seconds)
+
+
+async def drain(api: PublicApi, site: web.BaseSite, *, delay: float, limit: float) -> None:
+    """Not ready, still taking requests; then no new connections; then nothing until the last answer is out, or `limit` seconds have passed."""
+    log.info("shutting down", extra=fields(open_requests=api.open_requests))
+    api.closing = True
+    await asyncio.sleep(delay)
+    await site.stop()
+    try:
+        await asyncio.wait_for(api.idle(), limit)
+    except TimeoutError:
+        log.warning("answers broken off at the end of the drain", extra=fields(open_requests=api.open_requests))
+
+
+async def _before(wanted: Awaitable[None], stop: asyncio.Event) -> bool:
+    """Whether `wanted` came before `stop`."""
+    waits = [asyncio.ensure_future(wanted), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return not stop.is_set()
+
+
+def _access(settings: GatewaySettings, kube: Kube) -> Access:
+    return OpenAccess() if settings.auth_mode is AuthMode.NONE else _reviews(settings, kube, settings.audience)
+
+
+def _reviews(settings: GatewaySettings, kube: Kube, audience: str) -> KubernetesAccess:
+    return KubernetesAccess(kube, audience=audience, timeout=settings.review_timeout_seconds, clock=time.time)

@@ -1,0 +1,141 @@
+"""What the gateway keeps of the cluster's objects: small frozen records, read tolerantly from Kubernetes' JSON.
+
+Nothing here decides anything. An object that can't be read raises UnreadableObjectError, and the caller keeps what it knew.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from taskfleet.api.taskmodel import Task, TrafficTarget
+from taskfleet.gateway.shaping import InvalidTaskError, Shaper, compile_task
+from taskfleet.names import AGENT_PORT, LABEL_POOL, LABEL_POOL_UID
+
+Key = tuple[str, str]  # namespace, name
+
+# Phases of revisions that once had all traffic; calling any other by name needs the right to preview.
+PROMOTED_PHASES = frozenset({"Stable", "Superseded"})
+STABLE_PHASE = "Stable"
+
+
+class UnreadableObjectError(Exception):
+    """The object is not what its CRD promises; the message says which and where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A TaskModel."""
+
+    namespace: str
+    name: str
+    uid: str
+    created: str
+    deleted: bool
+    traffic: tuple[TrafficTarget, ...]
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionRecord:
+    """A TaskModelRevision."""
+
+    namespace: str
+    name: str
+    uid: str
+    created: str
+    task_model: str
+    owner_uid: str  # of the TaskModel that it is a version of; "" where nobody owns it
+    has_adapter: bool
+    digest: str | None
+    phase: str
+    shaper: Shaper
+
+    @property
+    def promoted(self) -> bool:
+        """It has, or had, all traffic."""
+        return self.phase in PROMOTED_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An agent's address, and the UID of the pool whose token it wants."""
+
+    address: str  # host:port, as in a URL
+    pool_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceRecord:
+    """An EndpointSlice of a pool's Service: its Ready agents."""
+
+    namespace: str
+    name: str
+    pool: str
+    endpoints: tuple[Endpoint, ...]
+
+
+def task_record(item: dict[str, Any]) -> TaskRecord:
+    """Of a TaskModel. Raises UnreadableObjectError."""
+    metadata = item["metadata"]
+    try:
+        traffic = tuple(TrafficTarget.model_validate(target) for target in (item.get("status") or {}).get("traffic") or ())
+    except ValidationError as error:
+        raise UnreadableObjectError(f"TaskModel {metadata['namespace']}/{metadata['name']}: status.traffic: {error}") from None
+    return TaskRecord(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=metadata.get("creationTimestamp", ""),
+        deleted="deletionTimestamp" in metadata,
+        traffic=traffic,
+    )
+
+
+def revision_record(item: dict[str, Any]) -> RevisionRecord:
+    """Of a TaskModelRevision. Raises UnreadableObjectError."""
+    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    try:
+        shaper = compile_task(Task.model_validate(spec.get("task") or {}))
+    except (ValidationError, InvalidTaskError) as error:
+        raise UnreadableObjectError(f"TaskModelRevision {metadata['namespace']}/{metadata['name']}: spec.task: {error}") from None
+    return RevisionRecord(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=metadata.get("creationTimestamp", ""),
+        task_model=spec["taskModelName"],
+        owner_uid=next((owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")), ""),
+        has_adapter=spec.get("adapter") is not None,
+        digest=status.get("digest"),
+        phase=status.get("phase") or "",
+        shaper=shaper,
+    )
+
+
+def slice_record(item: dict[str, Any]) -> SliceRecord | None:
+    """Of an EndpointSlice; None where it is not of a pool's Service."""
+    metadata = item["metadata"]
+    labels = metadata.get("labels") or {}
+    pool, pool_uid = labels.get(LABEL_POOL), labels.get(LABEL_POOL_UID)
+    if not pool or not pool_uid:
+        return None
+    port = next((port["port"] for port in item.get("ports") or () if port.get("port")), AGENT_PORT)
+    endpoints = [
+        Endpoint(f"[{address}]:{port}" if ":" in address else f"{address}:{port}", pool_uid)
+        for endpoint in item.get("endpoints") or ()
+        if _ready(endpoint.get("conditions") or {})
+        for address in endpoint["addresses"][:1]  # further addresses are the same pod again (EndpointSlice API)
+    ]
+    return SliceRecord(
+        namespace=metadata["namespace"], name=metadata["name"], pool=pool, endpoints=tuple(sorted(endpoints, key=lambda e: e.address))
+    )
+
+
+def _ready(conditions: dict[str, Any]) -> bool:
+    # An unknown readiness counts as ready (EndpointSlice API); terminating ones are never ready.
+    return conditions.get("ready") is not False

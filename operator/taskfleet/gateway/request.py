@@ -1,0 +1,74 @@
+"""A client's request: parsed just far enough to route it. Fields that the gateway does not know go through unchanged."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from taskfleet.gateway.errors import BadRequestError
+from taskfleet.gateway.shaping import Kind, Shaper
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """One request for inference. `body` is its own copy of the JSON and is changed by `prepare`."""
+
+    kind: Kind
+    model: str
+    stream: bool
+    usage_wanted: bool  # the client asked for a stream's usage chunk
+    body: dict[str, Any]
+
+    def prepare(self, shaper: Shaper) -> None:
+        """Applies the task's settings, once, before the first attempt. Raises BadRequestError."""
+        if not shaper.idle:
+            shaper.shape(self.body, self.kind)
+        if self.stream and not self.usage_wanted:
+            # Tokens are counted for streams too; the chunk that tells them is taken out again on the way back.
+            options = self.body.get("stream_options") or {}
+            self.body["stream_options"] = {**options, "include_usage": True}
+
+    def encode(self, engine_model: str) -> bytes:
+        """The body for a pod, with the model's name inside the engine."""
+        self.body["model"] = engine_model
+        return orjson.dumps(self.body)
+
+    def conversation(self) -> str:
+        """What stays the same for all turns of a conversation, for choices that stick to it: its first messages, or the prompt's beginning."""
+        if self.kind is Kind.COMPLETION:
+            return str(self.body.get("prompt"))[:512]
+        messages = self.body.get("messages")
+        first = []
+        for message in messages if isinstance(messages, list) else ():
+            first.append(str(message)[:512])
+            if isinstance(message, dict) and message.get("role") == "user":
+                break
+        return "\n".join(first)
+
+
+def parse(raw: bytes, kind: Kind) -> InferenceRequest:
+    """Raises BadRequestError naming the field that is wrong."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(f"The body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BadRequestError("The body must be a JSON object", code="invalid_json")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequestError("'model' must be the name of a model: namespace/name", param="model")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequestError("'stream' must be true or false", param="stream")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequestError("'stream_options' must be an object", param="stream_options")
+    if options is not None and not stream:
+        raise BadRequestError("'stream_options' is for streams only", param="stream_options")
+    return InferenceRequest(
+        kind=kind,
+        model=model,
+        stream=bool(stream),
+        usage_wanted=options is not None and options.get("include_usage") is True,
+        body=body,
+    )

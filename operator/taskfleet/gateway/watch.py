@@ -1,0 +1,99 @@
+"""Keeps the route table by list and watch of TaskModels, TaskModelRevisions and the pools' EndpointSlices.
+
+While the API server is away the table stays as it is: pods that are there go on being used. The replica takes requests only after the first full sync.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from taskfleet.gateway.meter import Meter
+from taskfleet.gateway.records import UnreadableObjectError, revision_record, slice_record, task_record
+from taskfleet.gateway.routes import RouteTable
+from taskfleet.kube.client import Kube
+from taskfleet.kube.reflector import Reflector
+from taskfleet.kube.resources import ENDPOINT_SLICES, TASK_MODEL_REVISIONS, TASK_MODELS
+from taskfleet.logs import fields
+from taskfleet.names import LABEL_POOL
+
+log = logging.getLogger(__name__)
+
+KubernetesObject = dict[str, Any]
+
+
+class RouteWatch:
+    """The three watches."""
+
+    def __init__(self, kube: Kube, table: RouteTable, meter: Meter) -> None:
+        self._table = table
+        self._meter = meter
+        self._reflectors = (
+            Reflector(kube, TASK_MODELS, on_upsert=_tolerant(self._put_task), on_delete=self._remove_task),
+            Reflector(kube, TASK_MODEL_REVISIONS, on_upsert=_tolerant(self._put_revision), on_delete=self._remove_revision),
+            Reflector(kube, ENDPOINT_SLICES, label_selector=LABEL_POOL, on_upsert=_tolerant(self._put_slice), on_delete=self._remove_slice),
+        )
+        self._running: tuple[asyncio.Task[None], ...] = ()
+
+    def start(self) -> None:
+        """Starts watching, in the background."""
+        self._running = tuple(asyncio.create_task(reflector.run()) for reflector in self._reflectors)
+
+    async def synced(self) -> None:
+        """Returns when all three have been listed once."""
+        await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
+
+    def trouble(self) -> str | None:
+        """Why the process had better be restarted; None while all watches run. That the API server is away is no such reason."""
+        dead = [task for task in self._running if task.done()]
+        return "a watch has ended" if dead else None
+
+    async def stop(self) -> None:
+        """Ends the watches."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _put_task(self, item: KubernetesObject) -> None:
+        record = task_record(item)
+        if record.deleted:
+            self._meter.forget_task(record.key)
+        self._table.put_task(record)
+
+    def _remove_task(self, item: KubernetesObject) -> None:
+        key = (item["metadata"]["namespace"], item["metadata"]["name"])
+        self._table.remove_task(key)
+        self._meter.forget_task(key)
+
+    def _put_revision(self, item: KubernetesObject) -> None:
+        self._table.put_revision(revision_record(item))
+
+    def _remove_revision(self, item: KubernetesObject) -> None:
+        namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        self._table.remove_revision(namespace, name)
+        self._meter.forget_revision((namespace, item["spec"]["taskModelName"]), name)
+
+    def _put_slice(self, item: KubernetesObject) -> None:
+        if record := slice_record(item):
+            self._table.put_slice(record)
+        else:
+            self._remove_slice(item)
+
+    def _remove_slice(self, item: KubernetesObject) -> None:
+        self._table.remove_slice(item["metadata"]["namespace"], item["metadata"]["name"])
+
+
+def _tolerant(put: Callable[[KubernetesObject], None]) -> Callable[[KubernetesObject], None]:
+    """One object that can't be read must not stop the watch of all the others; what was known of it stays."""
+
+    def guarded(item: KubernetesObject) -> None:
+        try:
+            put(item)
+        except (UnreadableObjectError, KeyError, TypeError) as error:
+            metadata = item.get("metadata") or {}
+            log.warning(
+                "object can't be read, keeping what was known",
+                extra=fields(kind=item.get("kind"), name=f"{metadata.get('namespace')}/{metadata.get('name')}", why=str(error)),
+            )
+
+    return guarded

@@ -1,0 +1,89 @@
+"""Objects as the API server shows them, and the records that the gateway makes of them."""
+
+from typing import Any
+
+from taskfleet.gateway.records import (
+    Endpoint,
+    RevisionRecord,
+    SliceRecord,
+    TaskRecord,
+    revision_record,
+    slice_record,
+    task_record,
+)
+
+DIGEST = "sha256:" + "ab" * 32
+OTHER_DIGEST = "sha256:" + "cd" * 32
+
+
+def traffic(revision: str, *, pool: str = "tiny-pool", weight: int = 100) -> dict[str, Any]:
+    return {"revision": revision, "uid": f"uid-{revision}", "pool": pool, "weightPercent": weight}
+
+
+def task_json(
+    name: str = "vendor", *, namespace: str = "finance", uid: str = "uid-1", to: list[dict[str, Any]] | None = None, deleted: bool = False
+) -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-01-02T03:04:05Z"}
+    if deleted:
+        metadata["deletionTimestamp"] = "2026-01-02T04:04:05Z"
+    return {"kind": "TaskModel", "metadata": metadata, "spec": {}, "status": {"traffic": to} if to is not None else {}}
+
+
+def task(name: str = "vendor", **arguments: Any) -> TaskRecord:
+    return task_record(task_json(name, **arguments))
+
+
+def revision_json(
+    name: str = "vendor-1",
+    *,
+    of: str = "vendor",
+    namespace: str = "finance",
+    owner: str = "uid-1",
+    digest: str | None = DIGEST,
+    phase: str = "Stable",
+    adapter: bool = True,
+    created: str = "2026-01-02T03:04:05Z",
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"taskModelName": of, "base": {"source": "oci://registry/base", "revision": "v1"}, "task": settings or {}}
+    if adapter:
+        spec["adapter"] = {"source": "oci://registry/adapter", "version": "v1"}
+    return {
+        "kind": "TaskModelRevision",
+        "metadata": {
+            "namespace": namespace,
+            "name": name,
+            "uid": f"uid-{name}",
+            "creationTimestamp": created,
+            "ownerReferences": [{"kind": "TaskModel", "name": of, "uid": owner, "controller": True}],
+        },
+        "spec": spec,
+        "status": {"phase": phase} | ({"digest": digest} if digest else {}),
+    }
+
+
+def revision(name: str = "vendor-1", **arguments: Any) -> RevisionRecord:
+    return revision_record(revision_json(name, **arguments))
+
+
+def slice_json(
+    *addresses: str, pool: str = "tiny-pool", namespace: str = "finance", name: str = "slice-1", port: int = 8080, ready: bool | None = True
+) -> dict[str, Any]:
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"namespace": namespace, "name": name, "labels": {"taskfleet.dev/pool": pool, "taskfleet.dev/pool-uid": f"uid-{pool}"}},
+        "ports": [{"name": "http", "port": port}],
+        "endpoints": [{"addresses": [address], "conditions": {} if ready is None else {"ready": ready}} for address in addresses],
+    }
+
+
+def endpoints(*addresses: str, **arguments: Any) -> SliceRecord:
+    record = slice_record(slice_json(*addresses, **arguments))
+    assert record is not None
+    return record
+
+
+def at(*addresses: str, pool: str = "tiny-pool", namespace: str = "finance", name: str = "slice-1") -> SliceRecord:
+    """A slice whose endpoints stand at host:port addresses of this machine, each its own port."""
+    found = tuple(Endpoint(address, f"uid-{pool}") for address in sorted(addresses))
+    return SliceRecord(namespace=namespace, name=name, pool=pool, endpoints=found)

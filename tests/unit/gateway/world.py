@@ -1,0 +1,106 @@
+"""A gateway in a test: the real server, proxy and route table on a loopback port; tokens for pools and callers come from here."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from taskfleet.gateway import upstream
+from taskfleet.gateway.auth import Access, Caller, OpenAccess
+from taskfleet.gateway.errors import UnauthenticatedError
+from taskfleet.gateway.main import Gateway, assemble, timeouts
+from taskfleet.gateway.routes import RouteTable
+from taskfleet.gateway.server import server
+from taskfleet.gateway.settings import GatewaySettings
+from taskfleet.gateway.upstream import Upstream
+from taskfleet.names import engine_name
+from tests.unit.gateway.builders import DIGEST, at, revision, task, traffic
+from tests.unit.gateway.pods import Pod
+
+MODEL = engine_name("finance", "vendor", DIGEST)
+CHAT = "/v1/chat/completions"
+
+
+class Tokens:
+    """A token per pool, that tells which pool it is for."""
+
+    async def get(self, audience: str) -> str:
+        return f"token-for-{audience}"
+
+
+@dataclass
+class Rights:
+    """Callers by token, and what they may: (token, subresource, namespace, name), a name of "" for the namespace."""
+
+    allowed: set[tuple[str, str, str, str]] = field(default_factory=set)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        if not token:
+            raise UnauthenticatedError("A token is needed", presented=False)
+        return Caller(identity=None, token_hash=token.encode(), expiry=0, namespace="finance")
+
+    async def may(self, caller: Caller, subresource: str, namespace: str, name: str = "") -> bool:
+        self.asked.append((subresource, namespace, name))
+        return (caller.token_hash.decode(), subresource, namespace, name) in self.allowed
+
+
+@dataclass
+class World:
+    """A running gateway and a client of it."""
+
+    gateway: Gateway
+    registry: CollectorRegistry
+    url: str
+    client: aiohttp.ClientSession
+    public: web.ServerRunner
+    site: web.TCPSite
+
+    @property
+    def table(self) -> RouteTable:
+        return self.gateway.table
+
+    def post(self, body: Any = None, *, path: str = CHAT, headers: Mapping[str, str] | None = None, **fields: Any) -> Any:
+        content = {"model": "finance/vendor", "messages": [{"role": "user", "content": "x"}], **fields} if body is None else body
+        return self.client.post(self.url + path, json=content, headers=headers)
+
+    def figure(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"taskfleet_gateway_{name}", labels) or 0.0
+
+
+def serve(table: RouteTable, *pods: Pod, to: list[dict[str, Any]] | None = None) -> None:
+    """The usual story: TaskModel finance/vendor with one stable revision, served by these pods."""
+    table.put_task(task(to=to or [traffic("vendor-1")]))
+    table.put_revision(revision("vendor-1"))
+    place(table, *pods)
+
+
+def place(table: RouteTable, *pods: Pod) -> None:
+    """These are the Ready pods now."""
+    table.put_slice(at(*(pod.address for pod in pods)))
+
+
+@asynccontextmanager
+async def running(*pods: Pod, access: Access | None = None, **settings: Any) -> AsyncIterator[World]:
+    """A gateway that serves finance/vendor by `pods`."""
+    chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 5.0, **settings})
+    registry = CollectorRegistry()
+    async with upstream.session() as session, aiohttp.ClientSession() as client:
+        sender = Upstream(session, Tokens(), timeouts(chosen))
+        gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry)
+        if pods:
+            serve(gateway.table, *pods)
+        public = web.ServerRunner(server(gateway.api.handle), shutdown_timeout=0.1)
+        await public.setup()
+        site = web.TCPSite(public, "127.0.0.1", 0)
+        await site.start()
+        host, port = public.addresses[0][:2]
+        try:
+            yield World(gateway, registry, f"http://{host}:{port}", client, public, site)
+        finally:
+            await public.cleanup()
