@@ -64,9 +64,9 @@ class Connection:
         if waited:
             await asyncio.sleep(waited)
         began = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
         async with self._answer(
-            verb, resource, method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=timeout
+            verb, resource, method, path, query=query, body=body, content_type=content_type, accept=accept, limits=limits
         ) as response:
             content: dict[str, Any] = orjson.loads(await response.read())
         metrics.SECONDS.labels(verb).observe(time.monotonic() - began)
@@ -74,8 +74,8 @@ class Connection:
 
     async def lines(self, resource: str, path: str, *, query: Mapping[str, str], silence_seconds: float) -> AsyncIterator[bytes]:
         """The lines of a watch as they come, until the server ends it. Raises KubeError, also where nothing came for `silence_seconds`."""
-        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=silence_seconds)
-        async with self._answer("watch", resource, "GET", path, query=query, timeout=timeout) as response:
+        limits = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=silence_seconds)
+        async with self._answer("watch", resource, "GET", path, query=query, limits=limits) as response:
             rest = b""
             # Not readline(): one object may be larger than any buffer.
             async for chunk in response.content.iter_any():
@@ -93,7 +93,7 @@ class Connection:
         path: str,
         *,
         query: Mapping[str, str] | None,
-        timeout: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout,
         body: Any = None,
         content_type: str = "application/json",
         accept: str = "application/json",
@@ -101,7 +101,7 @@ class Connection:
         code = 0
         try:
             response = (
-                await self._send(method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=timeout)
+                await self._send(method, path, query=query, body=body, content_type=content_type, accept=accept, limits=limits)
             ).response
             code = response.status
             async with response:
@@ -122,9 +122,9 @@ class Connection:
         body: Any,
         content_type: str,
         accept: str,
-        timeout: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout,
     ) -> Any:
         headers = {"User-Agent": self._api.user_agent, "Accept": accept, "Content-Type": content_type}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         _, url, _, _, _ = await self._api.param_serialize(method, path, query_params=list((query or {}).items()))
-        return await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+        return await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limits)
