@@ -136,7 +136,8 @@ class Api:
         server = next(one["cluster"] for one in configuration["clusters"] if one["name"] == context["cluster"])
         user = next(one["user"] for one in configuration["users"] if one["name"] == context["user"])
         self.url: str = server["server"].rstrip("/")
-        tls = ssl.create_default_context(cadata=_pem(server, "certificate-authority", kubeconfig.parent))
+        authority = _pem(server, "certificate-authority", kubeconfig.parent)
+        tls = ssl.create_default_context(cadata=authority)
         headers = {"user-agent": TESTER}
         if "token" in user:
             headers["authorization"] = f"Bearer {user['token']}"
@@ -146,10 +147,13 @@ class Api:
                 pair.flush()
                 tls.load_cert_chain(pair.name)
         self._headers = headers
-        self._pool = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=urllib3.Timeout(connect=5, read=60), maxsize=8)
+        self._pool = _connections(tls)
+        # Without the administrator's certificate, which would win over any token.
+        self._others = _connections(ssl.create_default_context(cadata=authority))
 
     def close(self) -> None:
         self._pool.clear()
+        self._others.clear()
 
     def request(
         self,
@@ -166,7 +170,8 @@ class Api:
         headers = self._headers | {"content-type": content_type}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        reply = self._pool.request(method, url, headers=headers, body=None if body is None else json.dumps(body).encode())
+        pool = self._pool if token is None else self._others
+        reply = pool.request(method, url, headers=headers, body=None if body is None else json.dumps(body).encode())
         if 200 <= reply.status < 300:
             return reply.data
         try:
@@ -259,6 +264,10 @@ class Api:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         reply = json.loads(self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body, token=token))
         return bool(reply["status"]["allowed"])
+
+
+def _connections(tls: ssl.SSLContext) -> urllib3.PoolManager:
+    return urllib3.PoolManager(ssl_context=tls, retries=False, timeout=urllib3.Timeout(connect=5, read=60), maxsize=8)
 
 
 def _pem(entry: Object, name: str, folder: Path) -> str:
