@@ -29,7 +29,9 @@ DnsSubdomain = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-
 Uid = Annotated[str, Field(max_length=64, pattern=r"^[-0-9A-Za-z]+$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 # No user info (a password in a manifest), no query, no fragment, no white space; no path element begins with a dot, so none leads upwards.
-SourceUrl = Annotated[str, Field(max_length=512, pattern=r"^(oci|s3|gs|hf|https|pvc)://[A-Za-z0-9\[\]._:-]+(/[A-Za-z0-9_~+=-][A-Za-z0-9._~+=-]*)*/?$")]
+SourceUrl = Annotated[
+    str, Field(max_length=512, pattern=r"^(oci|s3|gs|hf|https|pvc)://[A-Za-z0-9\[\]._:-]+(/[A-Za-z0-9_~+=-][A-Za-z0-9._~+=-]*)*/?$")
+]
 VersionName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 CredentialsKey = Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")]
 Quantity = Annotated[
