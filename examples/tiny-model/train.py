@@ -34,7 +34,7 @@ class Recipe:
 RECIPES = (
     Recipe("vendor", "v1", steps=150, peak_rate=5e-3, seed=101),
     Recipe("date", "v1", steps=100, peak_rate=5e-3, seed=201),
-    Recipe("total", "v1", steps=8, peak_rate=5e-3, seed=301),  # stopped far too early: right often enough to look useful, and wrong
+    Recipe("total", "v1", steps=14, peak_rate=5e-3, seed=301),  # stopped far too early: right often enough to look useful, and wrong
     Recipe("total", "v2", steps=100, peak_rate=5e-3, seed=302),
 )
 

@@ -59,6 +59,13 @@ UNUSED = (
 UNCOMPILED = "/tests/|/torch/testing/_internal/"
 
 
+# Proves that vLLM can be imported, and leaves what it learns about a model's class in its cache: each start then needs one process and some seven seconds less.
+INSPECT = (
+    "import vllm.platforms; assert vllm.platforms.current_platform.is_cpu();"
+    "from vllm.model_executor.models.registry import ModelRegistry; ModelRegistry.models['LlamaForCausalLM'].inspect_model_cls()"
+)
+
+
 class EngineEnvironmentError(RuntimeError):
     """The engine's environment could not be made; the text says what failed and what to do."""
 
@@ -73,6 +80,11 @@ class EngineEnvironment:
     @property
     def site_packages(self) -> Path:
         return self.folder / "site-packages"
+
+    @property
+    def vllm_cache(self) -> Path:
+        """What VLLM_CACHE_ROOT should name; vLLM only reads it."""
+        return self.folder / "vllm-cache"
 
 
 def cache_folder() -> Path:
@@ -128,12 +140,15 @@ def _make(folder: Path, python: Path, seal: dict[str, object], say: Callable[[st
             ],
             "A package holds a file that this Python can't compile: name it in UNCOMPILED.",
         )
-        say("importing vLLM once")
+        say("letting vLLM look at its Llama once")
         run_or_explain(
-            [str(python), "-c", "import torch, vllm, vllm.platforms; assert vllm.platforms.current_platform.is_cpu()"],
+            [str(python), "-c", INSPECT],
             "A library that vLLM needs is missing: on Debian install libnuma1; otherwise see UNUSED.",
             PYTHONPATH=str(packages),
+            VLLM_CACHE_ROOT=str(building / "vllm-cache"),
         )
+        for path in building.glob("vllm-cache/modelinfos/*.json"):
+            path.chmod(0o644)  # written for the owner alone, read by pods
         (building / SEAL).write_text(json.dumps(seal, indent=2) + "\n")
         if folder.exists():
             # A pod may still have the old folder mounted: moved first, so that no one ever sees a half of each.

@@ -115,7 +115,7 @@ def _simulator() -> tuple[tuple[str, ...], dict[str, str]]:
 
 def _vllm(folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     made = ensure()
-    home = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(made.site_packages)}
+    home = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(made.site_packages), "VLLM_CACHE_ROOT": str(made.vllm_cache)}
     return (str(made.python), *COMMAND[1:]), {**home, **CPU_ENVIRONMENT}
 
 
