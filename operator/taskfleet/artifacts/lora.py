@@ -67,7 +67,7 @@ def plain_lora(record: AdapterRecord) -> str | None:
     # What vLLM's PEFTHelper refuses (0.32.0, lora/peft_helper.py).
     if record.config.get("use_dora"):
         return f"{CONFIG}: use_dora is not supported"
-    if record.config.get("bias", "none") not in {"none", None}:
+    if (record.config.get("bias") or "none") != "none":
         return f"{CONFIG}: bias must be none"
     if record.config.get("modules_to_save"):
         return f"{CONFIG}: modules_to_save is not supported"

@@ -80,7 +80,7 @@ def _title(layer: dict[str, Any]) -> str | None:
 
 
 def _is_tar(layer: dict[str, Any]) -> bool:
-    return layer.get("mediaType") in _TAR_TYPES and (_title(layer) is None or str(_title(layer)).endswith(".tar"))
+    return str(layer.get("mediaType")) in _TAR_TYPES and (_title(layer) is None or str(_title(layer)).endswith(".tar"))
 
 
 def _named(layers: list[dict[str, Any]], blobs: list[Blob]) -> dict[str, Blob]:

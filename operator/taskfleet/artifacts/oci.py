@@ -40,8 +40,8 @@ def resolve(source: str, version: str, digest: str | None, *, key: str | None, a
 
     Raises ArtifactError: ArtifactNotFound, SourceUnavailable, CredentialsMissing, and ArtifactInvalid for what is no single artifact.
     """
-    registry = _connect(source, key=key, access=access, seconds=RESOLVE_SECONDS)
-    text = _manifest(registry, digest or check_tag(version))
+    with _connect(source, key=key, access=access, seconds=RESOLVE_SECONDS) as registry:
+        text = _manifest(registry, digest or check_tag(version))
     found = _sha256(text)
     if digest is not None and found != digest:
         raise DigestMismatch(f"{source} answers {found} when asked for {digest}")
@@ -57,10 +57,14 @@ def fetch(
 
     All names are checked, wanted or not. Raises ArtifactError; what was written until then is the caller's to remove.
     """
-    registry = _connect(source, key=key, access=access, seconds=limits.seconds)
+    with _connect(source, key=key, access=access, seconds=limits.seconds) as registry:
+        _fetch(registry, digest, into, limits=limits, wanted=wanted)
+
+
+def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> None:
     text = _manifest(registry, digest)
     if _sha256(text) != digest:
-        raise DigestMismatch(f"{source} answers {_sha256(text)} when asked for {digest}")
+        raise DigestMismatch(f"{registry.hostname} answers {_sha256(text)} when asked for {digest}")
     layout = manifest.read(text, max_files=limits.max_files, max_bytes=limits.max_bytes)
     if layout.tar is not None:
         _fetch_tar(registry, layout.tar, into, limits=limits, wanted=wanted)

@@ -27,13 +27,9 @@ def push(directory: Path, reference: str, *, insecure: bool = False, credentials
     repository, separator, tag = reference.removeprefix("oci://").rpartition(":")
     if not separator or "/" in tag:
         raise ArtifactInvalid(f"reference {reference!r} has no tag")
-    registry = Registry(
-        parse(f"oci://{repository}"),
-        insecure=insecure,
-        credentials=credentials or RegistryCredentials(),
-        deadline=time.monotonic() + PUSH_SECONDS,
-    )
-    return _upload(registry, _files(directory), check_tag(tag))
+    place, deadline = parse(f"oci://{repository}"), time.monotonic() + PUSH_SECONDS
+    with Registry(place, insecure=insecure, credentials=credentials or RegistryCredentials(), deadline=deadline) as registry:
+        return _upload(registry, _files(directory), check_tag(tag))
 
 
 def _files(directory: Path) -> list[Path]:

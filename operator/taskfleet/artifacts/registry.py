@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import oras.container
@@ -18,7 +18,7 @@ import requests
 import urllib3
 
 from taskfleet.artifacts.credentials import RegistryCredentials
-from taskfleet.artifacts.errors import ArtifactNotFound, CredentialsMissing, SourceUnavailable
+from taskfleet.artifacts.errors import ArtifactError, ArtifactNotFound, CredentialsMissing, SourceUnavailable
 from taskfleet.artifacts.source import OciSource
 
 CONNECT_SECONDS = 10.0
@@ -40,6 +40,12 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         self._credentials = credentials
         self._deadline = deadline
         self._authorization: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
 
     def container(self, reference: str) -> oras.container.Container:
         """The name that oras has for a tag or digest of the repository, put together from parts: its parser takes some hosts for repositories."""
@@ -63,13 +69,20 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         if response.status_code == 401 and self._is_registry(url):
             self._authorization = self._authenticate(response)
             response = self._send(url, method, data, headers, json, stream=stream)
-        if response.status_code in {401, 403}:
-            raise CredentialsMissing(self._refusal())
-        if response.status_code == 404 and method == "GET":  # HEAD is how oras asks whether it has to upload
-            raise ArtifactNotFound(f"{self._source} has no {_last_part(url)}")
-        if response.status_code >= 500 or response.status_code == 429:
-            raise SourceUnavailable(f"{self._api[1]} answered HTTP {response.status_code}")
+        trouble = self._trouble(response.status_code, url, method)
+        if trouble is not None:
+            response.close()
+            raise trouble
         return response
+
+    def _trouble(self, status: int, url: str, method: str) -> ArtifactError | None:
+        if status in {401, 403}:
+            return CredentialsMissing(self._refusal())
+        if status == 404 and method == "GET":  # HEAD is how oras asks whether it has to upload
+            return ArtifactNotFound(f"{self._source} has no {_last_part(url)}")
+        if status >= 500 or status == 429:
+            return SourceUnavailable(f"{self._api[1]} answered HTTP {status}")
+        return None
 
     def body(self, response: requests.Response, *, limit: int) -> Iterator[bytes]:
         """The raw body in pieces, at most `limit` bytes and one piece more. Raises SourceUnavailable when it breaks off or takes too long."""
@@ -142,7 +155,8 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
                 auth=_keep,
                 stream=True,
             )
-            body = response.raw.read(MAX_TOKEN_BYTES, decode_content=True)
+            with response:
+                body = response.raw.read(MAX_TOKEN_BYTES, decode_content=True)
         if response.status_code != 200:
             raise CredentialsMissing(self._refusal())
         try:

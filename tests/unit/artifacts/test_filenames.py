@@ -1,0 +1,54 @@
+"""Which file names an artifact may have."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskfleet.artifacts.errors import ArtifactInvalid
+from taskfleet.artifacts.filenames import check_name
+
+REFUSED = [
+    "../adapter_config.json",
+    "/etc/passwd.json",
+    "a/b.json",
+    "a\\b.json",
+    ".hidden.json",
+    "-rf.json",
+    "",
+    ".",
+    "..",
+    "x.bin",
+    "x.PKL",
+    "x.pt",
+    "model.pth",
+    "handler.py",
+    "lib.so",
+    "a.json\n",
+    "a\0.json",
+    "unknown.exotic",
+    "x" * 300 + ".json",
+    "ünïcode.json",
+]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_dangerous_name_is_refused(name: str) -> None:
+    with pytest.raises(ArtifactInvalid):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "model-00001-of-00002.safetensors", "tokenizer.model", "README.md", "LICENSE"])
+def test_name_of_data_is_accepted(name: str) -> None:
+    check_name(name)
+
+
+@given(st.text(max_size=40))
+def test_accepted_name_stays_in_its_folder(name: str) -> None:
+    try:
+        check_name(name)
+    except ArtifactInvalid:
+        return
+    assert "/" not in name
+    assert not name.startswith((".", "-"))
+    assert name.isascii()
+    assert name.isprintable()
