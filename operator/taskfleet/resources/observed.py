@@ -1,0 +1,65 @@
+"""Views of Kubernetes JSON: what decisions need of pods and Deployments."""
+
+from collections.abc import Iterable
+
+from taskfleet.planning.snapshot import ContainerView, DeploymentView, PodView
+from taskfleet.resources.metadata import Json
+
+
+def pod_view(body: Json) -> PodView:
+    """A Pod, as the API server gives it."""
+    metadata, status = body["metadata"], body.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    # SchedulingGated is no failure of the scheduler: somebody holds the pod back, and says so.
+    waits = scheduled.get("status") == "False" and scheduled.get("reason") in {"Unschedulable", "SchedulingGated"}
+    return PodView(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        ip=status.get("podIP", ""),
+        phase=status.get("phase", "Pending"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
+        unschedulable=scheduled.get("message") or scheduled["reason"] if waits else None,
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        containers=tuple(_containers([*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())])),
+    )
+
+
+def deployment_view(body: Json) -> DeploymentView:
+    """A Deployment, as the API server gives it."""
+    status = body.get("status", {})
+    failure = next(
+        (found for found in status.get("conditions", ()) if found["type"] == "ReplicaFailure" and found["status"] == "True"), None
+    )
+    return DeploymentView(
+        generation=body["metadata"].get("generation", 0),
+        observed_generation=status.get("observedGeneration", 0),
+        replicas=body.get("spec", {}).get("replicas", 1),
+        current_replicas=status.get("replicas", 0),
+        updated_replicas=status.get("updatedReplicas", 0),
+        ready_replicas=status.get("readyReplicas", 0),
+        refusal=failure.get("message") or failure.get("reason", "unknown") if failure is not None else None,
+    )
+
+
+def _containers(statuses: Iterable[Json]) -> Iterable[ContainerView]:
+    for status in statuses:
+        waiting = status.get("state", {}).get("waiting", {})
+        yield ContainerView(
+            name=status["name"],
+            # An init container that did its work is as ready as it gets.
+            ready=status.get("ready", False) or status.get("state", {}).get("terminated", {}).get("exitCode") == 0,
+            restarts=status.get("restartCount", 0),
+            waiting_reason=waiting.get("reason", ""),
+            waiting_message=waiting.get("message", ""),
+            last_exit_code=_last_exit_code(status),
+        )
+
+
+def _last_exit_code(status: Json) -> int | None:
+    for state in (status.get("state", {}), status.get("lastState", {})):
+        if "terminated" in state:
+            return int(state["terminated"]["exitCode"])
+    return None
