@@ -13,6 +13,7 @@ from pathlib import Path
 from taskfleet.engines.settings import EngineSettings
 from taskfleet.engines.vllm.arguments import COMMAND, arguments, environment
 from tests.engine.environment import ensure
+from tests.engine.process_facts import children
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_MODEL = REPOSITORY / "examples" / "tiny-model"
@@ -45,7 +46,7 @@ class RunningEngine:
 
     def core_process(self) -> int:
         """The id of the process in which the engine's core runs: the one child that vLLM names so, the only one that the simulator has."""
-        for child in _children(self.process.pid):
+        for child in children(self.process.pid):
             if self.kind == "simulator" or "EngineCore" in _command(child):
                 return child
         raise LookupError(f"no core among the children of {self.process.pid}")
@@ -128,10 +129,6 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _children(parent: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 def _command(process: int) -> str:

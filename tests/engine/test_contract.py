@@ -1,6 +1,7 @@
 """What the driver relies on, asked of the simulator and of the real vLLM alike. A row that only one of them passes is a defect of the simulator, or news about vLLM."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from taskfleet.engines import errors
 from taskfleet.engines.base import LoadedModel
 from taskfleet.engines.vllm.client import Timeouts, VllmClient
 from tests.engine.adapter_files import BROKEN, write_adapter
+from tests.engine.process_facts import listening_addresses
 from tests.engine.running import BASE_NAME, TINY_MODEL, RunningEngine
 from tests.engine.waiting import until
 
@@ -34,6 +36,12 @@ async def load_new(client: VllmClient, engine: RunningEngine, name: str, seed: i
 async def test_running_engine_is_healthy_and_lists_its_base(client: VllmClient) -> None:
     assert await client.health()
     assert LoadedModel(name=BASE_NAME, root=str(TINY_MODEL / "base"), parent=None) in await client.models()
+
+
+def test_engine_and_its_processes_listen_on_loopback_only(engine: RunningEngine) -> None:
+    listening = listening_addresses(engine.process.pid)
+    assert ("127.0.0.1", int(engine.base_url.rpartition(":")[2])) in listening
+    assert all(ipaddress.ip_address(address).is_loopback for address, _ in listening), listening
 
 
 async def test_base_proves_itself(client: VllmClient) -> None:
