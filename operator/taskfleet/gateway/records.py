@@ -18,6 +18,8 @@ Key = tuple[str, str]  # namespace, name
 PROMOTED_PHASES = frozenset({"Stable", "Superseded"})
 STABLE_PHASE = "Stable"
 
+LABEL_SERVICE = "kubernetes.io/service-name"  # Kubernetes' own, on every EndpointSlice
+
 
 class UnreadableObjectError(Exception):
     """The object is not what its CRD promises; the message says which and where."""
@@ -61,6 +63,15 @@ class RevisionRecord:
         return self.phase in PROMOTED_PHASES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRecord:
+    """A ModelPool. Its UID is the API server's word, and so the audience of what is sent to its pods."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An agent's address, and the UID of the pool whose token it wants."""
@@ -76,6 +87,7 @@ class SliceRecord:
     namespace: str
     name: str
     pool: str
+    pool_uid: str  # as its labels claim
     endpoints: tuple[Endpoint, ...]
 
 
@@ -117,12 +129,19 @@ def revision_record(item: dict[str, Any]) -> RevisionRecord:
     )
 
 
+def pool_record(item: dict[str, Any]) -> PoolRecord:
+    """Of a ModelPool."""
+    metadata = item["metadata"]
+    return PoolRecord(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
+
+
 def slice_record(item: dict[str, Any]) -> SliceRecord | None:
     """Of an EndpointSlice; None where it is not of a pool's Service."""
     metadata = item["metadata"]
     labels = metadata.get("labels") or {}
     pool, pool_uid = labels.get(LABEL_POOL), labels.get(LABEL_POOL_UID)
-    if not pool or not pool_uid:
+    # The Service has the pool's name: one that only borrows the labels is not the operator's.
+    if not pool or not pool_uid or labels.get(LABEL_SERVICE) != pool:
         return None
     port = next((port["port"] for port in item.get("ports") or () if port.get("port")), AGENT_PORT)
     endpoints = [
@@ -132,7 +151,11 @@ def slice_record(item: dict[str, Any]) -> SliceRecord | None:
         for address in endpoint["addresses"][:1]  # further addresses are the same pod again (EndpointSlice API)
     ]
     return SliceRecord(
-        namespace=metadata["namespace"], name=metadata["name"], pool=pool, endpoints=tuple(sorted(endpoints, key=lambda e: e.address))
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        pool=pool,
+        pool_uid=pool_uid,
+        endpoints=tuple(sorted(endpoints, key=lambda endpoint: endpoint.address)),
     )
 
 

@@ -1,9 +1,11 @@
-"""Which pods answer for which model: a table kept from TaskModels, TaskModelRevisions and EndpointSlices. No I/O, no clock.
+"""Which pods answer for which model: a table kept from TaskModels, TaskModelRevisions, ModelPools and EndpointSlices. No I/O, no clock.
 
-Three rules make it safe to act on while the cluster changes under it:
+Four rules make it safe to act on while the cluster changes under it:
 - A route in force is replaced only by a whole one: all its revisions known, and their names inside the engine with them.
 - An emptied status takes no route away; only a deleted TaskModel does, at once. A TaskModel of the same name with another UID is another one.
 - Without any route a task is answered by its stable revision, wherever in its namespace that is: agents refuse what they don't hold, so asking is safe.
+- A pod is asked only where its EndpointSlice claims the UID of the ModelPool of that name and namespace. Who owns a namespace can label a Service there as
+  anything; the token that goes with a request must still be good for nothing outside of that namespace.
 """
 
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 
 from taskfleet.api.taskmodel import TrafficTarget
 from taskfleet.gateway.model_name import ModelName
-from taskfleet.gateway.records import STABLE_PHASE, Endpoint, Key, RevisionRecord, SliceRecord, TaskRecord
+from taskfleet.gateway.records import STABLE_PHASE, Endpoint, Key, PoolRecord, RevisionRecord, SliceRecord, TaskRecord
 from taskfleet.names import engine_name
 
 
@@ -47,6 +49,7 @@ class RouteTable:
     on_change: Callable[[], None] = lambda: None
     _tasks: dict[Key, _Task] = field(default_factory=dict)
     _revisions: dict[Key, dict[str, RevisionRecord]] = field(default_factory=dict)  # by task, then by name
+    _pools: dict[Key, str] = field(default_factory=dict)  # UIDs
     _slices: dict[Key, SliceRecord] = field(default_factory=dict)
     _endpoints: dict[Key, tuple[Endpoint, ...]] = field(default_factory=dict)  # by pool
     _anywhere: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)  # by namespace: all pools' endpoints
@@ -125,6 +128,17 @@ class RouteTable:
                 self._resettle(key)
                 return
 
+    def put_pool(self, record: PoolRecord) -> None:
+        """A ModelPool was seen."""
+        if self._pools.get((record.namespace, record.name)) != record.uid:
+            self._pools[record.namespace, record.name] = record.uid
+            self._gather(record.namespace, {record.name})
+
+    def remove_pool(self, namespace: str, name: str) -> None:
+        """A ModelPool is gone, and its pods are nobody's any more."""
+        if self._pools.pop((namespace, name), None):
+            self._gather(namespace, {name})
+
     def put_slice(self, record: SliceRecord) -> None:
         """An EndpointSlice was seen."""
         before = self._slices.get((record.namespace, record.name))
@@ -155,12 +169,13 @@ class RouteTable:
 
     def _gather(self, namespace: str, pools: set[str]) -> None:
         for pool in pools:
+            claim = (namespace, pool, self._pools.get((namespace, pool)))
             found = {
-                e for record in self._slices.values() if (record.namespace, record.pool) == (namespace, pool) for e in record.endpoints
+                e for record in self._slices.values() if (record.namespace, record.pool, record.pool_uid) == claim for e in record.endpoints
             }
-            self._endpoints[namespace, pool] = tuple(sorted(found, key=lambda endpoint: endpoint.address))
-            if not found:
-                del self._endpoints[namespace, pool]
+            self._endpoints.pop((namespace, pool), None)
+            if found:
+                self._endpoints[namespace, pool] = tuple(sorted(found, key=lambda endpoint: endpoint.address))
         everywhere = {e for (place, _), endpoints in self._endpoints.items() if place == namespace for e in endpoints}
         self._anywhere[namespace] = tuple(sorted(everywhere, key=lambda endpoint: endpoint.address))
         self.on_change()

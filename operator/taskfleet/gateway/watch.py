@@ -1,4 +1,4 @@
-"""Keeps the route table by list and watch of TaskModels, TaskModelRevisions and the pools' EndpointSlices.
+"""Keeps the route table by list and watch of TaskModels, TaskModelRevisions, ModelPools and the pools' EndpointSlices.
 
 While the API server is away the table stays as it is: pods that are there go on being used. The replica takes requests only after the first full sync.
 """
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from taskfleet.gateway.meter import Meter
-from taskfleet.gateway.records import UnreadableObjectError, revision_record, slice_record, task_record
+from taskfleet.gateway.records import UnreadableObjectError, pool_record, revision_record, slice_record, task_record
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.kube.client import Kube
 from taskfleet.kube.reflector import Reflector
-from taskfleet.kube.resources import ENDPOINT_SLICES, TASK_MODEL_REVISIONS, TASK_MODELS
+from taskfleet.kube.resources import ENDPOINT_SLICES, MODEL_POOLS, TASK_MODEL_REVISIONS, TASK_MODELS
 from taskfleet.logs import fields
 from taskfleet.names import LABEL_POOL
 
@@ -23,7 +23,7 @@ KubernetesObject = dict[str, Any]
 
 
 class RouteWatch:
-    """The three watches."""
+    """The watches."""
 
     def __init__(self, kube: Kube, table: RouteTable, meter: Meter) -> None:
         self._table = table
@@ -31,6 +31,7 @@ class RouteWatch:
         self._reflectors = (
             Reflector(kube, TASK_MODELS, on_upsert=_tolerant(self._put_task), on_delete=self._remove_task),
             Reflector(kube, TASK_MODEL_REVISIONS, on_upsert=_tolerant(self._put_revision), on_delete=self._remove_revision),
+            Reflector(kube, MODEL_POOLS, on_upsert=_tolerant(self._put_pool), on_delete=self._remove_pool),
             Reflector(kube, ENDPOINT_SLICES, label_selector=LABEL_POOL, on_upsert=_tolerant(self._put_slice), on_delete=self._remove_slice),
         )
         self._running: tuple[asyncio.Task[None], ...] = ()
@@ -40,7 +41,7 @@ class RouteWatch:
         self._running = tuple(asyncio.create_task(reflector.run()) for reflector in self._reflectors)
 
     async def synced(self) -> None:
-        """Returns when all three have been listed once."""
+        """Returns when all have been listed once."""
         await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
 
     def trouble(self) -> str | None:
@@ -72,6 +73,12 @@ class RouteWatch:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         self._table.remove_revision(namespace, name)
         self._meter.forget_revision((namespace, item["spec"]["taskModelName"]), name)
+
+    def _put_pool(self, item: KubernetesObject) -> None:
+        self._table.put_pool(pool_record(item))
+
+    def _remove_pool(self, item: KubernetesObject) -> None:
+        self._table.remove_pool(item["metadata"]["namespace"], item["metadata"]["name"])
 
     def _put_slice(self, item: KubernetesObject) -> None:
         if record := slice_record(item):

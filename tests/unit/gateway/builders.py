@@ -4,9 +4,11 @@ from typing import Any
 
 from taskfleet.gateway.records import (
     Endpoint,
+    PoolRecord,
     RevisionRecord,
     SliceRecord,
     TaskRecord,
+    pool_record,
     revision_record,
     slice_record,
     task_record,
@@ -71,7 +73,11 @@ def slice_json(
 ) -> dict[str, Any]:
     return {
         "kind": "EndpointSlice",
-        "metadata": {"namespace": namespace, "name": name, "labels": {"taskfleet.dev/pool": pool, "taskfleet.dev/pool-uid": f"uid-{pool}"}},
+        "metadata": {
+            "namespace": namespace,
+            "name": name,
+            "labels": {"kubernetes.io/service-name": pool, "taskfleet.dev/pool": pool, "taskfleet.dev/pool-uid": f"uid-{pool}"},
+        },
         "ports": [{"name": "http", "port": port}],
         "endpoints": [{"addresses": [address], "conditions": {} if ready is None else {"ready": ready}} for address in addresses],
     }
@@ -83,7 +89,11 @@ def endpoints(*addresses: str, **arguments: Any) -> SliceRecord:
     return record
 
 
+def pool(name: str = "tiny-pool", *, namespace: str = "finance", uid: str | None = None) -> PoolRecord:
+    return pool_record({"metadata": {"namespace": namespace, "name": name, "uid": uid or f"uid-{name}"}})
+
+
 def at(*addresses: str, pool: str = "tiny-pool", namespace: str = "finance", name: str = "slice-1") -> SliceRecord:
     """A slice whose endpoints stand at host:port addresses of this machine, each its own port."""
     found = tuple(Endpoint(address, f"uid-{pool}") for address in sorted(addresses))
-    return SliceRecord(namespace=namespace, name=name, pool=pool, endpoints=found)
+    return SliceRecord(namespace=namespace, name=name, pool=pool, pool_uid=f"uid-{pool}", endpoints=found)

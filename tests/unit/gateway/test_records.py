@@ -56,6 +56,12 @@ def test_slice_of_another_service_is_none_of_ours() -> None:
     assert slice_record(item) is None
 
 
+def test_service_that_borrows_a_pools_labels_is_none_of_ours() -> None:
+    item = slice_json("10.0.0.1")
+    item["metadata"]["labels"]["kubernetes.io/service-name"] = "web"
+    assert slice_record(item) is None
+
+
 def test_slice_without_endpoints_is_empty() -> None:
     assert _addresses(slice_json() | {"endpoints": None, "ports": None}) == []
 

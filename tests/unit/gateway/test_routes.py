@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.names import engine_name
-from tests.unit.gateway.builders import DIGEST, OTHER_DIGEST, endpoints, revision, task, traffic
+from tests.unit.gateway.builders import DIGEST, OTHER_DIGEST, endpoints, pool, revision, task, traffic
 
 KEY = ("finance", "vendor")
 
@@ -160,6 +160,8 @@ def test_pin_reaches_no_revision_of_another_task() -> None:
 
 def test_endpoints_come_from_all_slices_of_a_pool_and_go_with_them() -> None:
     table = RouteTable()
+    table.put_pool(pool())
+    table.put_pool(pool("other"))
     table.put_slice(endpoints("10.0.0.1", name="a"))
     table.put_slice(endpoints("10.0.0.2", name="b"))
     table.put_slice(endpoints("10.0.0.3", name="c", pool="other"))
@@ -172,16 +174,31 @@ def test_endpoints_come_from_all_slices_of_a_pool_and_go_with_them() -> None:
     assert len(table.endpoints("finance", None)) == 1
 
 
+def test_pod_that_claims_another_pools_uid_is_never_asked() -> None:
+    table = RouteTable()
+    table.put_slice(endpoints("10.0.0.1"))
+    assert table.endpoints("finance", "tiny-pool") == ()
+    table.put_pool(pool(uid="uid-of-a-later-pool"))
+    assert table.endpoints("finance", "tiny-pool") == table.endpoints("finance", None) == ()
+    table.put_pool(pool())
+    assert len(table.endpoints("finance", "tiny-pool")) == 1
+    table.remove_pool("finance", "tiny-pool")
+    assert table.endpoints("finance", "tiny-pool") == table.endpoints("finance", None) == ()
+
+
 def test_every_change_is_announced_and_an_unchanged_slice_is_none() -> None:
     announced: list[int] = []
     table = RouteTable(on_change=lambda: announced.append(1))
     table.put_slice(endpoints("10.0.0.1"))
     table.put_slice(endpoints("10.0.0.1"))
     assert len(announced) == 1
+    table.put_pool(pool())
+    table.put_pool(pool())
+    assert len(announced) == 2
     table.put_task(task())
     table.put_revision(revision())
     table.remove_task(KEY)
-    assert len(announced) == 4
+    assert len(announced) == 5
 
 
 @given(st.randoms(use_true_random=False))
@@ -192,6 +209,7 @@ def test_order_of_arrival_does_not_matter(shuffle: random.Random) -> None:
         lambda: table.put_revision(revision("vendor-1")),
         lambda: table.put_revision(revision("vendor-2", digest=OTHER_DIGEST, phase="Pending")),
         lambda: table.put_slice(endpoints("10.0.0.1")),
+        lambda: table.put_pool(pool()),
     ]
     shuffle.shuffle(steps)
     for step in steps:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from taskfleet.gateway.main import drain
-from tests.unit.gateway.builders import OTHER_DIGEST, at, revision, task, traffic
+from tests.unit.gateway.builders import OTHER_DIGEST, at, pool, revision, task, traffic
 from tests.unit.gateway.pods import Pod, hang
 from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import CHAT, MODEL, Rights, running, serve
@@ -231,6 +231,7 @@ async def test_same_names_in_two_namespaces_never_cross_answer() -> None:
     async with Pod("a", models={MODEL}) as ours, Pod("b", models={theirs}, pool_uid="uid-legal-pool") as other, running(ours) as world:
         world.table.put_task(task(namespace="legal", uid="u2", to=[traffic("vendor-1", pool="legal-pool")]))
         world.table.put_revision(revision("vendor-1", namespace="legal", owner="u2"))
+        world.table.put_pool(pool("legal-pool", namespace="legal"))
         world.table.put_slice(at(other.address, pool="legal-pool", namespace="legal"))
         for model in ("finance/vendor", "legal/vendor") * 5:
             async with world.post(model=model) as response:

@@ -18,7 +18,7 @@ from taskfleet.gateway.server import server
 from taskfleet.gateway.settings import GatewaySettings
 from taskfleet.gateway.upstream import Upstream
 from taskfleet.names import engine_name
-from tests.unit.gateway.builders import DIGEST, at, revision, task, traffic
+from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
 from tests.unit.gateway.pods import Pod
 
 MODEL = engine_name("finance", "vendor", DIGEST)
@@ -77,6 +77,7 @@ def serve(table: RouteTable, *pods: Pod, to: list[dict[str, Any]] | None = None)
     """The usual story: TaskModel finance/vendor with one stable revision, served by these pods."""
     table.put_task(task(to=to or [traffic("vendor-1")]))
     table.put_revision(revision("vendor-1"))
+    table.put_pool(pool())
     place(table, *pods)
 
 
