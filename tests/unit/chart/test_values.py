@@ -1,0 +1,103 @@
+"""The chart's values and templates, as far as they can be judged without Helm."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from taskfleet.gateway.settings import GatewaySettings
+
+CHART = Path(__file__).parents[3] / "charts/taskfleet"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+
+
+def environment(template: str) -> set[str]:
+    """The TASKFLEET_* variables that a template sets."""
+    return set(re.findall(r"\{name: (TASKFLEET_[A-Z_]+)", (CHART / "templates" / template).read_text()))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from leaves(part, f"{path}.{key}".removeprefix("."))
+    else:
+        yield path, value
+
+
+def described(schema: dict[str, Any], path: list[str]) -> bool:
+    if not path:
+        return True
+    schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if path[0] in schema.get("properties", {}):
+        return described(schema["properties"][path[0]], path[1:])
+    return isinstance(schema.get("additionalProperties"), dict)
+
+
+def test_the_schema_is_a_schema_and_the_values_follow_it() -> None:
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    jsonschema.Draft7Validator(SCHEMA).validate(VALUES)
+
+
+def test_every_value_is_described_by_the_schema() -> None:
+    for path, _ in leaves(VALUES):
+        assert described(SCHEMA, path.split(".")), path
+
+
+def objects_of(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "object" and "properties" in schema:
+            yield path, schema
+        for key, part in schema.items():
+            yield from objects_of(part, f"{path}/{key}")
+
+
+def test_the_schema_refuses_what_it_does_not_know() -> None:
+    for path, schema in objects_of(SCHEMA):
+        assert schema.get("additionalProperties") is False, path
+
+
+def names_of(schema: dict[str, Any]) -> Iterator[str]:
+    for name, part in schema.get("properties", {}).items():
+        if "properties" in part:
+            yield from names_of(part)
+        elif name != "global":
+            yield name
+
+
+def test_every_value_is_used_by_a_template() -> None:
+    text = "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+    unused = [name for name in names_of(SCHEMA) if not re.search(rf"\.{name}\b", text)]
+    assert not unused
+
+
+def test_what_the_gateway_is_told_are_settings_that_it_has() -> None:
+    known = {f"TASKFLEET_{name.upper()}" for name in GatewaySettings.model_fields}
+    assert environment("gateway-deployment.yaml") <= known
+
+
+@pytest.mark.parametrize(
+    ("value", "setting"),
+    [
+        ("limits.maxBodyBytes", "max_body_bytes"),
+        ("limits.maxOpenRequests", "max_open_requests"),
+        ("limits.maxHeldRequests", "max_held_requests"),
+        ("limits.maxHeldPerTask", "max_held_per_task"),
+        ("timeouts.hold", "hold_seconds"),
+        ("timeouts.connect", "connect_timeout_seconds"),
+        ("timeouts.firstByte", "first_byte_timeout_seconds"),
+        ("timeouts.request", "request_timeout_seconds"),
+        ("termination.shutdownDelay", "shutdown_delay_seconds"),
+        ("termination.drain", "drain_seconds"),
+        ("auth.audience", "audience"),
+        ("auth.mode", "auth_mode"),
+    ],
+)
+def test_the_charts_defaults_are_the_gateways(value: str, setting: str) -> None:
+    part, _, name = value.partition(".")
+    assert VALUES["gateway"][part][name] == GatewaySettings.model_fields[setting].default
