@@ -29,9 +29,9 @@ from .volumes import provide_read_only_claim
 from .waiting import wait_until
 
 MARK = "kind"
-REGISTRY_IMAGE = "docker.io/library/registry:3"
+REGISTRY_IMAGE = "registry:3"
 # The engine's libraries are built for Debian bookworm's Python.
-PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+PYTHON_IMAGE = "python:3.11-slim-bookworm"
 NETWORK = "kind"
 
 

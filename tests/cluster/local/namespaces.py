@@ -32,7 +32,7 @@ KERNEL_SETTINGS = {
 }
 
 # Nothing of the person's environment reaches the components: no proxy settings, no language.
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 # Path on the machine → folder of the instance that covers it inside.
 COVERED = {
@@ -100,7 +100,12 @@ def start_inside(instance: Instance, name: str, command: Sequence[str]) -> Proce
         raise ClusterError(f"the cluster `{instance.name}` is not running", advice="start it with `make cluster`")
     words = list(command)
     before = set(children(holder.pid))
-    run(enter(instance, ["setsid", "--fork", *words]), log=instance.logs / f"{name}.log", environment=ENVIRONMENT)
+    # Pods inherit containerd's limit, and a shell's usual 1,024 open files are too few for a server under load.
+    run(
+        enter(instance, ["prlimit", "--nofile=1048576:1048576", "setsid", "--fork", *words]),
+        log=instance.logs / f"{name}.log",
+        environment=ENVIRONMENT,
+    )
 
     def newcomer() -> int | None:
         # containerd's shims become children of the first process, too: the whole command line tells them apart.
