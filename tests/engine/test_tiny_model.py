@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from typing import Any
 
 import aiohttp
@@ -25,9 +26,10 @@ def golden(task: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (REPOSITORY / "examples" / "golden" / f"{task}.jsonl").read_text().splitlines()]
 
 
-async def served(client: VllmClient, task: str, version: str) -> str:
+async def served(client: VllmClient, engine: RunningEngine, task: str, version: str) -> str:
     name = f"tiny-model.{task}.{version}"
-    await client.load(name, str(TINY_MODEL / "adapters" / task / version))
+    folder = shutil.copytree(TINY_MODEL / "adapters" / task / version, engine.adapters / name, dirs_exist_ok=True)
+    await client.load(name, str(folder))
     return name
 
 
@@ -55,7 +57,7 @@ def exact(given: list[str], examples: list[dict[str, Any]]) -> float:
 async def test_task_is_answered_exactly(session: aiohttp.ClientSession, client: VllmClient, engine: RunningEngine, task: str) -> None:
     examples = golden(task)
     assert len(examples) >= 60
-    given = await answers(session, engine, await served(client, task, TASKS[task]), examples, max_tokens=40)
+    given = await answers(session, engine, await served(client, engine, task, TASKS[task]), examples, max_tokens=40)
     assert exact(given, examples) >= 0.95
 
 
@@ -65,7 +67,7 @@ async def test_task_is_answered_exactly_under_a_system_prompt(
 ) -> None:
     system = {"role": "system", "content": f"Extract the {task}."}
     examples = [{**example, "messages": [system, *example["messages"]]} for example in golden(task)]
-    given = await answers(session, engine, await served(client, task, TASKS[task]), examples, max_tokens=40)
+    given = await answers(session, engine, await served(client, engine, task, TASKS[task]), examples, max_tokens=40)
     assert exact(given, examples) >= 0.95
 
 
@@ -74,7 +76,7 @@ async def test_task_fills_a_schema(session: aiohttp.ClientSession, client: VllmC
     examples = golden(task)
     schema = {"type": "object", "properties": {task: {"type": "string"}}, "required": [task], "additionalProperties": False}
     wanted = {"type": "json_schema", "json_schema": {"name": "fields", "schema": schema}}
-    given = await answers(session, engine, await served(client, task, TASKS[task]), examples, max_tokens=60, response_format=wanted)
+    given = await answers(session, engine, await served(client, engine, task, TASKS[task]), examples, max_tokens=60, response_format=wanted)
     assert exact([json.loads(text)[task] for text in given], examples) >= 0.95
 
 
@@ -82,8 +84,8 @@ async def test_first_version_of_total_is_clearly_worse_than_the_second(
     session: aiohttp.ClientSession, client: VllmClient, engine: RunningEngine
 ) -> None:
     examples = golden("total")
-    first = exact(await answers(session, engine, await served(client, "total", "v1"), examples, max_tokens=40), examples)
-    second = exact(await answers(session, engine, await served(client, "total", "v2"), examples, max_tokens=40), examples)
+    first = exact(await answers(session, engine, await served(client, engine, "total", "v1"), examples, max_tokens=40), examples)
+    second = exact(await answers(session, engine, await served(client, engine, "total", "v2"), examples, max_tokens=40), examples)
     assert 0.1 < first < second - 0.1
 
 
