@@ -52,6 +52,7 @@ def engine_name(namespace: str, task_model: str, digest: str) -> str:
 
 
 def pool_name(base_source: str, key: tuple[str, ...], index: int) -> str:
-    """The name of the `index`-th pool (from 0) of a packing key; readable by its base, unique by the key's hash."""
-    stem = f"{slug(base_source.rstrip('/').rsplit('/', 1)[-1], 30)}-{short_hash(*key)}"
+    """The name of the `index`-th pool (from 0) of a packing key; readable by its base, unique by the key's hash. Its Service has the same name, so a letter comes first."""
+    readable = slug(base_source.rstrip("/").rsplit("/", 1)[-1], 30)
+    stem = f"{readable if readable[0].isalpha() else f'm{readable}'}-{short_hash(*key)}"
     return stem if index == 0 else f"{stem}-{index}"

@@ -26,6 +26,7 @@ def test_pool_names_are_dns_labels_of_bounded_length(source: str, key: list[str]
     name = names.pool_name(source, tuple(key), index)
     assert LABEL.match(name)
     assert len(name) <= names.POOL_NAME_LENGTH
+    assert name[0].isalpha()  # a Service's name must begin with a letter
 
 
 @given(left=st.lists(st.text(max_size=5), min_size=1, max_size=4), right=st.lists(st.text(max_size=5), min_size=1, max_size=4))
