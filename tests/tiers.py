@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the test cluster running at the end")
     chosen = parser.parse_args()
     if unknown := set(chosen.tiers) - set(TIERS):
-        parser.error(f"no such tier: {', '.join(sorted(unknown))}")
+        parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(TIERS)}")
     signal.signal(signal.SIGTERM, _as_interrupt)
     progress = Progress()
     total = Count()

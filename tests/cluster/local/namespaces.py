@@ -7,6 +7,7 @@ the kubelet insists on changing: they have no namespace, and other programs of t
 
 import json
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from pathlib import Path
