@@ -36,9 +36,12 @@ def name_of(spec: TaskModelRevisionSpec) -> str:
     Fields at their default don't count: a later version that adds a field with a default names all existing revisions as before. The order of a set doesn't count either.
     """
     content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
-    content.get("task", {}).pop("allowOverrides", None)
+    how_asked = content.pop("task", {})
+    how_asked.pop("allowOverrides", None)
     if set(spec.task.allow_overrides) != set(Task().allow_overrides):
-        content.setdefault("task", {})["allowOverrides"] = sorted(spec.task.allow_overrides)
+        how_asked["allowOverrides"] = sorted(spec.task.allow_overrides)
+    if how_asked:
+        content["task"] = how_asked
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return f"{spec.task_model_name}-{names.short_hash(text, length=HASH_LENGTH)}"
 

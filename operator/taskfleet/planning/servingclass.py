@@ -6,6 +6,7 @@ server can check by itself (bounds, patterns, CEL) is not repeated here; what on
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from posixpath import normpath
 
 from taskfleet import names
 from taskfleet.api.conditions import ConditionType, Reason
@@ -42,7 +43,7 @@ def volume_names_are_free(spec: ServingClassSpec) -> str | None:
 def mount_paths_are_free(spec: ServingClassSpec) -> str | None:
     seen: dict[str, str] = {}
     for volume in spec.engine.volumes:
-        path = volume.mount_path.rstrip("/") or "/"
+        path = f"/{normpath(volume.mount_path).strip('/')}"
         if path == "/" or any(_overlaps(path, reserved) for reserved in RESERVED_PATHS):
             return f"spec.engine.volumes[{volume.name}].mountPath: {volume.mount_path} is taken by the operator"
         if path in seen:

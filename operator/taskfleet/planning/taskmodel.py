@@ -125,6 +125,7 @@ def _status(snapshot: TaskSnapshot, standing: Standing, *, now: datetime) -> Tas
         observed_generation=generation,
         conditions=merged(before.conditions, findings(standing), generation=generation, now=now),
         serving_class_name=standing.admission.class_name if settled else before.serving_class_name,
+        base=task.spec.base.short_name,
         stable=_stable(snapshot, next_step),
         candidate=_candidate(snapshot, standing),
         traffic=list(next_step.traffic),

@@ -1,0 +1,80 @@
+"""Which TaskModels are served, on which class, and in which words they are refused."""
+
+from typing import Any
+
+import pytest
+from taskfleet.api.conditions import Reason
+from taskfleet.planning.admission import Admission, admit, class_name_of
+
+from tests.unit.planning.builders import BASE, key_for, member_of, pool_of, revision_of, serving_class, task_model, with_status
+
+LIMITED = serving_class("limited", allowedNamespaces={"names": ["billing"], "matchLabels": {"team": "money"}})
+INVALID = serving_class("invalid", engine={"type": "vLLM", "image": "i", "args": ["--port=1"]})
+CLASSES = (serving_class("l4"), LIMITED, INVALID)
+
+
+def admitted(labels: dict[str, str] | None = None, **spec: Any) -> Admission:
+    return admit(task_model(**spec), namespace_labels=labels or {}, serving_classes=CLASSES)
+
+
+def test_valid_task_is_admitted_on_the_class_it_names() -> None:
+    admission = admitted()
+    assert admission.violation is None
+    assert (admission.class_name, admission.serving_class) == ("l4", CLASSES[0])
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        ({"servingClassName": None}, Reason.NO_DEFAULT_CLASS, "spec.servingClassName"),
+        ({"servingClassName": "h100"}, Reason.CLASS_NOT_FOUND, "h100"),
+        ({"servingClassName": "invalid"}, Reason.CLASS_INVALID, "spec.engine.args"),
+        ({"servingClassName": "limited"}, Reason.CLASS_NOT_ALLOWED, "namespace finance"),
+        ({"base": {**BASE, "source": "hf://Qwen/Qwen3-0.6B"}}, Reason.UNSUPPORTED_SOURCE, "spec.base.source: hf://"),
+        ({"adapter": {"source": "s3://bucket/total", "version": "v1"}}, Reason.UNSUPPORTED_SOURCE, "spec.adapter.source: s3://"),
+        ({"task": {"outputSchema": '{"type": 5}'}}, Reason.INVALID_SCHEMA, "spec.task.outputSchema"),
+        ({"task": {"inputSchema": "[]"}}, Reason.INVALID_SCHEMA, "spec.task.inputSchema"),
+    ],
+)
+def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: Reason, words: str) -> None:
+    if "adapter" in spec:
+        violation = admitted(version=None, **spec).violation
+    else:
+        violation = admitted(**spec).violation
+    assert violation is not None
+    assert violation.reason is reason
+    assert words in violation.message
+
+
+def test_class_may_be_allowed_by_the_labels_of_a_namespace() -> None:
+    assert admitted({"team": "money"}, servingClassName="limited").violation is None
+
+
+def test_class_comes_before_schema_when_both_are_wrong() -> None:
+    violation = admitted(servingClassName="h100", task={"outputSchema": "[]"}).violation
+    assert violation is not None
+    assert violation.reason is Reason.CLASS_NOT_FOUND
+
+
+def test_newest_default_counts() -> None:
+    classes = (
+        serving_class("old", default=True),
+        serving_class("new", default=True, created="2026-02-01T00:00:00Z"),
+        serving_class("none"),
+    )
+    assert class_name_of(task_model(servingClassName=None), classes) == "new"
+
+
+def test_recorded_default_outlives_another_default() -> None:
+    task = with_status(task_model(servingClassName=None), servingClassName="l4")
+    assert class_name_of(task, (serving_class("h100", default=True),)) == "l4"
+
+
+def test_lost_record_is_read_from_the_pool_that_serves() -> None:
+    task = task_model(servingClassName=None)
+    pool = pool_of(member_of(revision_of(task)), key=key_for(task, "l4"))
+    assert class_name_of(task, (serving_class("h100", default=True),), (pool,)) == "l4"
+
+
+def test_named_class_beats_the_record() -> None:
+    assert class_name_of(with_status(task_model(servingClassName="h100"), servingClassName="l4"), ()) == "h100"
