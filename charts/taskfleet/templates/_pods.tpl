@@ -7,6 +7,12 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The gateway's address inside the cluster. */ -}}
+{{- define "taskfleet.gatewayUrl" -}}
+{{- $port := int .Values.gateway.service.port -}}
+http://taskfleet-gateway.{{ .Release.Namespace }}.svc{{ if ne $port 80 }}:{{ $port }}{{ end }}
+{{- end -}}
+
 {{- /* What Pod Security `restricted` asks of a pod. */ -}}
 {{- define "taskfleet.podSecurity" -}}
 runAsNonRoot: true

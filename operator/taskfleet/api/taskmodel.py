@@ -21,6 +21,7 @@ from taskfleet.api.fields import (
     rules,
 )
 
+SHORT_NAME_LENGTH = 32
 MAX_TEXT = 16_384  # characters of a prompt or schema; a TaskModel stays well below etcd's limit with all of them
 
 
@@ -30,6 +31,11 @@ class Base(Model):
     source: Annotated[SourceUrl, Field(description="Where it comes from: oci://, hf://, s3://, gs://, https://, pvc://.")]
     revision: Annotated[VersionName, Field(description="Tag, commit or path element of the source.")]
     credentials_key: Annotated[CredentialsKey | None, Field(description="Entry of the namespace's Secret taskfleet-credentials.")] = None
+
+    @property
+    def short_name(self) -> str:
+        """The end of the source, cut to what `status.base` holds."""
+        return self.source.rstrip("/").rpartition("/")[2][:SHORT_NAME_LENGTH]
 
 
 class Adapter(Model):
@@ -284,7 +290,9 @@ class TaskModelStatus(Model):
         Conditions, Field(description="Accepted, Assigned, AdapterReady, Available, RolloutHealthy, Ready, Reconciling, Stalled.")
     ] = Field(default_factory=list)
     serving_class_name: Annotated[DnsSubdomain | None, Field(description="The class in use; a default is resolved once.")] = None
-    base: Annotated[str | None, Field(max_length=32, description="The base model in short, for lists: the end of its source.")] = None
+    base: Annotated[
+        str | None, Field(max_length=SHORT_NAME_LENGTH, description="The base model in short, for lists: the end of its source.")
+    ] = None
     stable: Annotated[RevisionReference | None, Field(description="The revision that answers.")] = None
     candidate: Annotated[RevisionReference | None, Field(description="The revision that is to answer next.")] = None
     traffic: Annotated[
