@@ -10,7 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
+from taskfleet.controller.settings import OperatorSettings
 from taskfleet.gateway.settings import GatewaySettings
+from taskfleet.settings import Settings
 
 CHART = Path(__file__).parents[3] / "charts/taskfleet"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -76,9 +78,13 @@ def test_every_value_is_used_by_a_template() -> None:
     assert not unused
 
 
-def test_what_the_gateway_is_told_are_settings_that_it_has() -> None:
-    known = {f"TASKFLEET_{name.upper()}" for name in GatewaySettings.model_fields}
-    assert environment("gateway-deployment.yaml") <= known
+@pytest.mark.parametrize(
+    ("template", "settings"), [("gateway-deployment.yaml", GatewaySettings), ("operator-deployment.yaml", OperatorSettings)]
+)
+def test_what_a_part_is_told_are_settings_that_it_has(template: str, settings: type[Settings]) -> None:
+    known = {f"TASKFLEET_{name.upper()}" for name in settings.model_fields}
+    required = {f"TASKFLEET_{name.upper()}" for name, field in settings.model_fields.items() if field.is_required()}
+    assert required <= environment(template) <= known
 
 
 @pytest.mark.parametrize(
