@@ -101,18 +101,16 @@ def start_inside(instance: Instance, name: str, command: Sequence[str]) -> Proce
         raise ClusterError(f"the cluster `{instance.name}` is not running", advice="start it with `make cluster`")
     words = list(command)
     before = set(children(holder.pid))
-    # Pods inherit containerd's limit, and a shell's usual 1,024 open files are too few for a server under load.
-    run(
-        enter(instance, ["prlimit", "--nofile=1048576:1048576", "setsid", "--fork", *words]),
-        log=instance.logs / f"{name}.log",
-        environment=ENVIRONMENT,
-    )
+    log = instance.logs / f"{name}.log"
+    # Pods inherit containerd's limit, and a shell's usual 1,024 open files are too few for a server under load. More than the hard limit needs a
+    # right that some containers don't give.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    run(enter(instance, ["prlimit", f"--nofile={hard}:{hard}", "setsid", "--fork", *words]), log=log, environment=ENVIRONMENT)
 
     def newcomer() -> int | None:
         # containerd's shims become children of the first process, too: the whole command line tells them apart.
         return next((pid for pid in children(holder.pid) if pid not in before and _command_of(pid) == words), None)
 
-    log = instance.logs / f"{name}.log"
     try:
         wait_until(lambda: newcomer() is not None, f"the start of {name}", seconds=20)
     except ClusterError as error:
