@@ -16,6 +16,7 @@ import aiohttp
 from taskfleet.api.agent import (
     DESIRED_KEY,
     DESIRED_PATH,
+    LIVE_PATH,
     READY_PATH,
     STATE_PATH,
     TRUST_KEY,
@@ -171,8 +172,14 @@ class Pod:
         return await self.state()
 
     async def ready(self) -> bool:
+        return await self._answers_ok(READY_PATH)
+
+    async def alive(self) -> bool:
+        return await self._answers_ok(LIVE_PATH)
+
+    async def _answers_ok(self, path: str) -> bool:
         try:
-            async with self.session.get(self.url + READY_PATH) as answer:
+            async with self.session.get(self.url + path) as answer:
                 return answer.status == 200
         except aiohttp.ClientConnectionError:
             return False
@@ -223,6 +230,7 @@ async def running_pod(folder: Path, registry: RegistryProcess, base: Path, *, en
             pod.push_base(base)
             pod.mount()
             pod.start_agent()
+            await until(pod.alive, limit=WAIT)
             if engine:
                 await pod.start_engine()
                 await until(pod.ready, limit=WAIT)

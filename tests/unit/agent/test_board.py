@@ -1,0 +1,47 @@
+"""What the operator reads by long-poll."""
+
+import asyncio
+
+from taskfleet.agent.board import Board
+from taskfleet.agent.flights import Flights
+from taskfleet.api.agent import AdapterPhase, AdapterReport, EngineReport
+
+REPORT = AdapterReport(engine_name="a", revision="a-1", phase=AdapterPhase.PROVEN, reason="Proven")
+
+
+async def test_change_answers_a_waiting_poll_at_once() -> None:
+    board = Board("pod", Flights())
+    polling = asyncio.create_task(board.newer_than(board.version, seconds=60))
+    await asyncio.sleep(0)
+    board.report_adapter(REPORT)
+    state = await asyncio.wait_for(polling, 5)
+    assert state.adapters == (REPORT,)
+    assert state.version == board.version
+
+
+async def test_poll_without_news_is_answered_after_its_time() -> None:
+    board = Board("pod", Flights())
+    assert (await board.newer_than(board.version, seconds=0.01)).version == board.version
+
+
+async def test_repeated_report_and_counts_are_no_news() -> None:
+    flights = Flights()
+    board = Board("pod", flights)
+    board.report_adapter(REPORT)
+    board.report_engine(EngineReport(healthy=True, starts=1))
+    version = board.version
+    board.report_adapter(REPORT)
+    board.report_engine(EngineReport(healthy=True, starts=1))
+    board.drop_adapter("unknown")
+    with flights.flight("a"):
+        state = board.state()
+        assert (state.in_flight, state.adapters[0].in_flight) == (1, 1)
+    assert board.version == version
+
+
+async def test_closed_board_lets_nobody_wait() -> None:
+    board = Board("pod", Flights())
+    polling = asyncio.create_task(board.newer_than(board.version, seconds=60))
+    await asyncio.sleep(0)
+    board.close()
+    await asyncio.wait_for(polling, 5)
