@@ -74,18 +74,26 @@ def _run(tier: str, progress: Progress) -> Count:
     with tempfile.TemporaryDirectory(prefix="taskfleet-tests-") as scratch:
         report = Path(scratch) / "report.xml"
         command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q"]
-        process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE})
+        # A session of its own: an interrupt from the terminal would reach pytest twice, and the second one cuts its fixtures' clean-up short.
+        process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE}, start_new_session=True)
         try:
             status = process.wait()
         except KeyboardInterrupt:
-            # The terminal has sent it to pytest, too: it takes down its fixtures before it ends.
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=120)
+            _await_end(process)
             raise
         count = count_of(report) if report.is_file() else Count()
     count = count.with_status(status)
     progress.say(f"tests/{tier}: {count} in {time.monotonic() - begin:.0f} s")
     return count
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def count_of(report: Path) -> Count:
