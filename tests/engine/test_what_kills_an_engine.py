@@ -1,4 +1,4 @@
-"""What kills an engine, and how that looks from outside: the simulator and the real vLLM alike. Each test ends the engine that it gets, so this file runs last.
+"""What kills an engine, and how that looks from outside: the simulator and the real vLLM alike. Each test ends the engine that it gets, so this file runs last."""
 
 import os
 import signal
