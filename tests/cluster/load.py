@@ -21,7 +21,8 @@ import aiohttp
 MOST_REQUESTS = 100_000
 MOST_SECONDS = 900.0
 MOST_IN_FLIGHT = 400
-REQUEST_SECONDS = 30.0
+# Generous: a busy machine may be slow, and slowness is no error; standing still is.
+REQUEST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ async def _drive(url: str, targets: Sequence[Target], load: Load, over: threadin
             if over.is_set() or time.monotonic() - begin > most_seconds:
                 break
             if len(running) >= MOST_IN_FLIGHT:
-                raise RuntimeError(f"{len(running)} requests are in flight: the gateway answers too slowly for the rate")
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             request = asyncio.create_task(_one(session, url, targets[number % len(targets)], number, load.outcomes.append))
             running.add(request)
             request.add_done_callback(running.discard)
