@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.apiserver.control_plane import control_plane, kubeconfig_given
+from tests.apiserver.control_plane import control_plane
 from tests.cluster.api import Api, Object, eventually
-from tests.cluster.local.binaries import program_path
+from tests.cluster.local.backends import provide
+from tests.cluster.local.kind import docker_answers
+from tests.cluster.local.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +35,9 @@ class ApiServer:
         return self._run("helm", *arguments)
 
     def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
-        command = [str(program_path(program)), f"--kubeconfig={self.kubeconfig}", *arguments]
+        # Local clusters have the programs of their version beside their kubeconfig.
+        own = self.kubeconfig.parent / "bin" / program
+        command = [str(own) if own.exists() else program, f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
@@ -42,13 +46,14 @@ class ApiServer:
 
 @pytest.fixture(scope="session")
 def kubeconfig() -> Iterator[Path]:
-    """That of the cluster in KUBECONFIG_TEST, or of a control plane of this run's own."""
-    given = kubeconfig_given()
-    if given is not None:
-        yield given
-        return
-    with control_plane() as instance:
-        yield instance.kubeconfig
+    """That of the cluster in KUBECONFIG_TEST; else of kind's where a Docker engine answers, or of a control plane of this run's own."""
+    if given := os.environ.get("KUBECONFIG_TEST"):
+        yield Path(given)
+    elif docker_answers():
+        yield provide(os.environ.get("TASKFLEET_TEST_CLUSTER") or "test", Progress()).kubeconfig
+    else:
+        with control_plane() as instance:
+            yield instance.kubeconfig
 
 
 @pytest.fixture(scope="session")

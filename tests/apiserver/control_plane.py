@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from tests.cluster.local.binaries import ensure_programs
+from tests.cluster.local.binaries import ensure_programs, program_path
 from tests.cluster.local.cache import cache_folder
 from tests.cluster.local.control_plane import api_server_ready, start_api_server, start_controller_manager, start_etcd
 from tests.cluster.local.debian import ensure_packages
 from tests.cluster.local.instance import REPOSITORY, Instance, claim
+from tests.cluster.local.kubectl import link_programs
 from tests.cluster.local.lifecycle import down
 from tests.cluster.local.namespaces import create
 from tests.cluster.local.pki import write_pki
@@ -37,6 +37,7 @@ def control_plane() -> Iterator[Instance]:
     try:
         create(instance)
         write_pki(instance)
+        link_programs(instance, {tool: program_path(tool) for tool in ("kubectl", "helm")})
         start_etcd(instance)
         start_api_server(instance)
         wait_until(api_server_ready(instance), "the API server is ready", seconds=120, advice=f"read {instance.logs}")
@@ -52,9 +53,3 @@ def _remove_abandoned(progress: Progress) -> None:
         owner = re.fullmatch(rf"\.cluster-{PREFIX}(\d+)", folder.name)
         if owner and start_time(int(owner[1])) is None:
             down(folder.name.removeprefix(".cluster-"), progress)
-
-
-def kubeconfig_given() -> Path | None:
-    """The cluster to attach to instead, where one is named: its objects are left in place afterwards."""
-    given = os.environ.get("KUBECONFIG_TEST")
-    return Path(given) if given else None
