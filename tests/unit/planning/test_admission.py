@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from taskfleet.api.conditions import Reason
 from taskfleet.planning.admission import Admission, admit, class_name_of
-
 from tests.unit.planning.builders import BASE, key_for, member_of, pool_of, revision_of, serving_class, task_model, with_status
 
 LIMITED = serving_class("limited", allowedNamespaces={"names": ["billing"], "matchLabels": {"team": "money"}})
@@ -37,10 +37,7 @@ def test_valid_task_is_admitted_on_the_class_it_names() -> None:
     ],
 )
 def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: Reason, words: str) -> None:
-    if "adapter" in spec:
-        violation = admitted(version=None, **spec).violation
-    else:
-        violation = admitted(**spec).violation
+    violation = admitted(version=None, **spec).violation if "adapter" in spec else admitted(**spec).violation
     assert violation is not None
     assert violation.reason is reason
     assert words in violation.message

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from taskfleet.planning import revisions
 from taskfleet.planning.revisions import Phase
-
 from tests.unit.planning.builders import BASE, revision_of, task_model
 
 

@@ -1,6 +1,7 @@
 """Which texts pass as JSON Schema, and that none of them can hurt the operator."""
 
 import pytest
+
 from taskfleet.planning.schematext import fault
 
 OBJECT = '{"type": "object", "properties": {"total": {"type": "string"}}, "required": ["total"]}'

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.planning import servingclass
 from taskfleet.planning.conditions import Outlook, outlook_of
-
 from tests.unit.planning.builders import NOW, later, serving_class
 
 
