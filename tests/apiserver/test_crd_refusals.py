@@ -48,6 +48,8 @@ TASK_MODEL = names(
     Refusal("version too long", put("spec.adapter.version", "v" * 129), "spec.adapter.version"),
     Refusal("digest cut short", put("spec.adapter.digest", DIGEST[:-1]), "spec.adapter.digest"),
     Refusal("credentials key with a slash", put("spec.adapter.credentialsKey", "../registry"), "spec.adapter.credentialsKey"),
+    Refusal("class name with a dot", put("spec.servingClassName", "l4.large"), "spec.servingClassName"),
+    Refusal("config map with two dots", put("spec.evaluation.dataset", {"configMapName": "a..b"}), "configMapName"),
     Refusal("class name with capitals", put("spec.servingClassName", "L4"), "spec.servingClassName"),
     Refusal(
         "prompt and template",

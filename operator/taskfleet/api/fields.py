@@ -25,7 +25,7 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
 
 
 DnsLabel = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-DnsSubdomain = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+DnsSubdomain = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")]
 Uid = Annotated[str, Field(max_length=64, pattern=r"^[-0-9A-Za-z]+$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 # No user info (a password in a manifest), no query, no fragment, no white space; no path element begins with a dot, so none leads upwards.

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from taskfleet.api.conditions import Conditions
-from taskfleet.api.fields import Digest, DnsLabel, DnsSubdomain, Metadata, Model, Uid, rules
+from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, Uid, rules
 from taskfleet.api.taskmodel import Adapter, Base, Isolation
 
 
@@ -41,7 +41,7 @@ class ModelPoolSpec(Model):
         ),
     )
 
-    serving_class_name: Annotated[DnsSubdomain, Field(description="The ServingClass.")]
+    serving_class_name: Annotated[DnsLabel, Field(description="The ServingClass.")]
     base: Annotated[Base, Field(description="The base model.")]
     base_digest: Annotated[Digest | None, Field(description="Digest of the base model, resolved once.")] = None
     isolation: Annotated[Isolation, Field(description="With whom the pool is shared.")] = Isolation.SHARED

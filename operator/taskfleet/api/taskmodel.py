@@ -244,7 +244,7 @@ class Savings(Model):
 class TaskModelSpec(Model):
     """What the team wants."""
 
-    serving_class_name: Annotated[DnsSubdomain | None, Field(description="The ServingClass; the default class if unset.")] = None
+    serving_class_name: Annotated[DnsLabel | None, Field(description="The ServingClass; the default class if unset.")] = None
     base: Annotated[Base, Field(description="The base model.")]
     adapter: Annotated[Adapter | None, Field(description="The LoRA adapter; without it the base serves the task.")] = None
     task: Annotated[Task, Field(description="What the model is for, and how it is asked.")] = Task()
@@ -289,7 +289,7 @@ class TaskModelStatus(Model):
     conditions: Annotated[
         Conditions, Field(description="Accepted, Assigned, AdapterReady, Available, RolloutHealthy, Ready, Reconciling, Stalled.")
     ] = Field(default_factory=list)
-    serving_class_name: Annotated[DnsSubdomain | None, Field(description="The class in use; a default is resolved once.")] = None
+    serving_class_name: Annotated[DnsLabel | None, Field(description="The class in use; a default is resolved once.")] = None
     base: Annotated[
         str | None, Field(max_length=SHORT_NAME_LENGTH, description="The base model in short, for lists: the end of its source.")
     ] = None
