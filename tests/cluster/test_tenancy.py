@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.cluster.api import CHILDREN, CLUSTER_ROLE, DEPLOYMENT, POD, POOL, ROL
 from tests.cluster.fleet import PROMPT, SYSTEM, USER, Fleet, Tenant
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import ready
-from tests.cluster.sockets import listeners, parse
+from tests.cluster.sockets import Listener, listeners, parse
 from tests.cluster.story import tell
 
 OPERATOR = "taskfleet-operator"
@@ -140,12 +141,13 @@ def test_listeners_are_read_right() -> None:
         "   0: 00000000000000000000000001000000:2710 00000000000000000000000000000000:0000 0A\n"
         "   1: 0000000000000000FFFF00000100D30A:2711 00000000000000000000000000000000:0000 0A\n"
     )
-    assert [(str(one.address), one.port, one.reachable_from_outside) for one in parse(table)] == [
-        ("127.0.0.1", 8000, False),
-        ("0.0.0.0", 8080, True),
-        ("::1", 10000, False),
-        ("::ffff:10.211.0.1", 10001, True),
+    assert parse(table) == [
+        Listener(IPv4Address("127.0.0.1"), 8000),
+        Listener(IPv4Address("0.0.0.0"), 8080),
+        Listener(IPv6Address("::1"), 10000),
+        Listener(IPv6Address("::ffff:10.211.0.1"), 10001),
     ]
+    assert [one.reachable_from_outside for one in parse(table)] == [False, True, False, True]
 
 
 def test_task_model_has_no_way_to_the_pod_template(fleet: Fleet, doors: tuple[Door, Door]) -> None:
