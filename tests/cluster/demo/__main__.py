@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tests.cluster.demo import invoices
 from tests.cluster.demo.invoices import Example
-from tests.cluster.installation import GATEWAY_SERVICE, SYSTEM_NAMESPACE, install
+from tests.cluster.fleet import SYSTEM
+from tests.cluster.installation import install
+from tests.cluster.local.backends import provide
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.failures import ClusterError
 from tests.cluster.local.instance import REPOSITORY
-from tests.cluster.local.lifecycle import up
 from tests.cluster.local.progress import Progress
 from tests.engine.environment import EngineEnvironmentError
 
@@ -40,7 +41,7 @@ def main() -> int:
 def demonstrate(name: str) -> int:
     """Brings everything up, asks each task once, and says what to try next. 1 when an answer is wrong."""
     progress = Progress()
-    cluster = Cluster(up(name, progress))
+    cluster = provide(name, progress)
     with progress.step("providing the engine (vLLM on the CPU)"):
         invoices.provide_engine(cluster)
     cluster.provide_images("product")
@@ -81,7 +82,7 @@ def ask(url: str, token: str, example: Example) -> str:
 
 def _open_door(cluster: Cluster) -> tuple[str, str]:
     """Writes the gateway's address and a caller's token where people and tools look for them."""
-    url = cluster.expose(SYSTEM_NAMESPACE, GATEWAY_SERVICE, 80)
+    url = cluster.expose(SYSTEM, "taskfleet-gateway", 80)
     token = invoices.admit_application(cluster)
     (cluster.instance.state / "gateway-url").write_text(url + "\n")
     token_file = cluster.instance.state / "token"
