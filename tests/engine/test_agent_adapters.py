@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from taskfleet.api.agent import NOT_HERE, AdapterPhase
 from tests.engine.adapter_files import BROKEN, write_adapter
@@ -17,15 +18,19 @@ from tests.unit.artifacts.registry_process import RegistryProcess, running_regis
 PROVEN, FAILED = AdapterPhase.PROVEN, AdapterPhase.FAILED
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
     with running_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
 
-@pytest.fixture
-async def pod(tmp_path: Path, registry: RegistryProcess) -> AsyncIterator[Pod]:
-    async with running_pod(tmp_path / "pod", registry, TINY_MODEL / "base") as pod:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pod(tmp_path_factory: pytest.TempPathFactory, registry: RegistryProcess) -> AsyncIterator[Pod]:
+    """One pod for all tests that leave it as they found it: starting one takes seconds."""
+    async with running_pod(tmp_path_factory.mktemp("pod"), registry, TINY_MODEL / "base") as pod:
         yield pod
 
 
@@ -82,7 +87,7 @@ async def test_adapter_that_is_no_longer_wanted_finishes_leaves_the_engine_and_l
     new = pod.adapter(write_adapter(tmp_path / "new", seed=2), "total", "v2")
     await pod.want(old)
     await pod.reach({"total-v1": PROVEN})
-    slow = asyncio.create_task(pod.ask(old.engine_name, sim={"token_seconds": 0.3}))
+    slow = asyncio.create_task(pod.ask(old.engine_name, sim={"token_ms": 300}))
     await until(lambda: _in_flight(pod, 1), limit=WAIT)
     await pod.want(new)
     assert (await pod.ask(old.engine_name))[0] == 421
@@ -221,6 +226,7 @@ async def test_mounted_document_alone_is_enough(pod: Pod, tmp_path: Path) -> Non
 async def test_base_answers_only_where_a_member_is_served_by_it(pod: Pod) -> None:
     pod.serve_base = True
     await pod.want()
+    pod.serve_base = False
 
     async def answered() -> bool:
         return (await pod.ask(BASE_NAME))[0] == 200
