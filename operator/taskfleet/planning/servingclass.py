@@ -10,15 +10,20 @@ from posixpath import normpath
 
 from taskfleet import names
 from taskfleet.api.conditions import ConditionType, Reason
-from taskfleet.api.servingclass import Resources, ScalingDefaults, ServingClass, ServingClassSpec, ServingClassStatus
+from taskfleet.api.servingclass import (
+    RESERVED_PATHS,
+    RESERVED_VOLUMES,
+    Resources,
+    ScalingDefaults,
+    ServingClass,
+    ServingClassSpec,
+    ServingClassStatus,
+)
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged
 from taskfleet.planning.enginestart import ENGINE_STARTS
 from taskfleet.planning.plans import ServingClassPlan
 from taskfleet.planning.quantities import parse
 
-# Volumes of the pod template and where they are mounted in the engine container.
-RESERVED_VOLUMES = frozenset({"store", "run", "tmp", "shm", "pool", "credentials", "agent-tmp"})
-RESERVED_PATHS = ("/store", "/run/taskfleet", "/tmp", "/dev/shm")  # noqa: S108  (mount points, not files)
 # Labels and annotations by which the operator and the Services find pods.
 RESERVED_PREFIXES = (f"{names.GROUP}/", "app.kubernetes.io/", "pod-template-hash")
 
@@ -36,7 +41,7 @@ def environment_is_free(spec: ServingClassSpec) -> str | None:
 
 
 def volume_names_are_free(spec: ServingClassSpec) -> str | None:
-    taken = sorted(RESERVED_VOLUMES & {volume.name for volume in spec.engine.volumes})
+    taken = sorted({volume.name for volume in spec.engine.volumes}.intersection(RESERVED_VOLUMES))
     return f"spec.engine.volumes: the name {', '.join(taken)} is taken by the operator" if taken else None
 
 
