@@ -145,7 +145,7 @@ def outlook_of(conditions: Sequence[Condition]) -> Outlook | None:
 
 
 def events_between(previous: Sequence[Condition], current: Sequence[Condition]) -> tuple[Event, ...]:
-    """The event of a changed summary, or none. A change of words alone is no transition.
+    """The event of a changed summary, or none. A change of words alone is no transition, and neither is the next step of work that goes well.
 
     Stalled is a Warning; so is Reconciling for a reason of `WARNING`.
     """
@@ -154,7 +154,8 @@ def events_between(previous: Sequence[Condition], current: Sequence[Condition]) 
     if outlook is None or ready is None:
         return ()
     before = find(previous, ConditionType.READY)
-    if before is not None and outlook_of(previous) is outlook and before.reason == ready.reason:
-        return ()
     bad = outlook is Outlook.STALLED or ready.reason in WARNING
+    same_outlook = before is not None and outlook_of(previous) is outlook
+    if same_outlook and (not bad or (before is not None and before.reason == ready.reason)):
+        return ()
     return (Event(type="Warning" if bad else "Normal", reason=ready.reason, message=shortened(ready.message, 1024)),)

@@ -98,7 +98,8 @@ def container_crashing(snapshot: PoolSnapshot) -> Trouble | None:
 
 
 def pod_failed(snapshot: PoolSnapshot) -> Trouble | None:
-    if any(True for _ in _missing(snapshot)):
+    serving = sum(pod.serving for pod in snapshot.pods)
+    if serving >= snapshot.pool.spec.replicas or any(True for _ in _missing(snapshot)):
         return None
     for pod in snapshot.pods:
         if pod.phase == "Failed" and not pod.deleting:

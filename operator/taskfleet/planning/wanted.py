@@ -30,9 +30,10 @@ class Wanted:
     frozen: bool
 
     def role(self, revision: str) -> Role:
-        """What a revision is to the task."""
+        """What a revision is to the task: a candidate until it has traffic; one that is drained keeps its role."""
         routed = any(target.revision == revision for target in self.task.status.traffic)
-        return Role.STABLE if routed or self.revisions[revision].status.phase == revisions.Phase.STABLE else Role.CANDIDATE
+        is_candidate = revision == self.target and not routed and self.revisions[revision].status.phase != revisions.Phase.STABLE
+        return Role.CANDIDATE if is_candidate else Role.STABLE
 
 
 def wanted(snapshot: PackingSnapshot, entry: PackingTask, pools: Iterable[ModelPool]) -> Wanted | None:

@@ -1,0 +1,349 @@
+"""What a pool's agents are told and asked, and what its status says of pods and members."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from taskfleet.api.agent import AdapterPhase, ArtifactKind
+from taskfleet.api.conditions import Reason
+from taskfleet.api.modelpool import MemberState, MemberStatus, ModelPool, ModelPoolStatus, Role
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.planning import pool
+from taskfleet.planning.conditions import Outlook, outlook_of
+from taskfleet.planning.plans import PoolPlan
+from taskfleet.planning.resolution import retry_seconds
+from taskfleet.planning.snapshot import AgentView, ContainerView, PodView, PoolSnapshot, ResolutionFailure
+from tests.unit.planning.builders import (
+    NOW,
+    agent,
+    deployment,
+    digest,
+    key_for,
+    later,
+    member_of,
+    pod,
+    pool_of,
+    report,
+    revision_of,
+    serving_class,
+    task_model,
+)
+
+TASK = task_model("total")
+REVISION = revision_of(TASK, digest=digest("a"))
+ENGINE_NAME = f"finance.total.{'a' * 32}"
+
+
+def the_pool(**fields: Any) -> ModelPool:
+    return pool_of(member_of(REVISION, digest=digest("a")), key=key_for(TASK), generation=3, base_digest=digest("b"), **fields)
+
+
+def snapshot(the_pool: ModelPool, **fields: Any) -> PoolSnapshot:
+    plain: dict[str, Any] = {
+        "serving_class": serving_class(),
+        "deployment": deployment(),
+        "pods": (pod(),),
+        "agents": (agent(the_pool, "pod-a", report(ENGINE_NAME)),),
+        "revisions": (REVISION,),
+    }
+    return PoolSnapshot(pool=the_pool, **plain | fields)
+
+
+def planned(the_pool: ModelPool, **fields: Any) -> PoolPlan:
+    return pool.plan(snapshot(the_pool, **fields), now=NOW)
+
+
+def status_of(plan: PoolPlan) -> ModelPoolStatus:
+    assert plan.status is not None
+    return plan.status
+
+
+def member_status(plan: PoolPlan) -> MemberStatus:
+    (member,) = status_of(plan).members
+    return member
+
+
+def reason_of(plan: PoolPlan) -> str:
+    return next(condition.reason for condition in status_of(plan).conditions if condition.type == "Ready")
+
+
+def test_settled_pool_is_ready_and_asks_nothing() -> None:
+    plan = planned(the_pool())
+    assert outlook_of(status_of(plan).conditions) is Outlook.READY
+    assert member_status(plan).state is MemberState.PROVEN
+    assert (plan.resolve, plan.put_to, plan.requeue_after) == ((), (), None)
+
+
+def test_settled_pool_writes_the_same_status_again() -> None:
+    first = status_of(planned(the_pool()))
+    again = pool.plan(snapshot(the_pool(status=first)), now=later(600))
+    assert again.status == first
+    assert again.events == ()
+
+
+class TestDesiredDocument:
+    def test_says_what_the_pods_hold(self) -> None:
+        desired = planned(the_pool()).desired
+        assert desired is not None
+        assert desired.generation == 3
+        assert desired.base_digest == digest("b")
+        assert desired.served_base_name == the_pool().metadata.name
+        assert not desired.serve_base
+        assert [(adapter.engine_name, adapter.adapter.digest) for adapter in desired.adapters] == [(ENGINE_NAME, digest("a"))]
+        assert (desired.limits.max_rank, desired.limits.max_adapter_bytes) == (64, 2 * 2**30)
+
+    def test_leaves_out_members_without_digest(self) -> None:
+        unresolved = pool_of(member_of(revision_of(TASK)), key=key_for(TASK))
+        desired = planned(unresolved, revisions=(revision_of(TASK),), agents=()).desired
+        assert desired is not None
+        assert desired.adapters == ()
+
+    def test_lists_equal_bytes_once_in_the_name_of_the_stable_revision(self) -> None:
+        other = revision_of(task_model("total", task={"systemPrompt": "Be brief."}), digest=digest("a"))
+        members = (member_of(other, role=Role.CANDIDATE, digest=digest("a")), member_of(REVISION, digest=digest("a")))
+        desired = planned(pool_of(*members, key=key_for(TASK))).desired
+        assert desired is not None
+        assert [adapter.revision for adapter in desired.adapters] == [REVISION.metadata.name]
+
+    def test_serves_the_base_only_where_a_member_has_no_adapter(self) -> None:
+        bare = revision_of(task_model("chat", version=None))
+        desired = planned(pool_of(member_of(bare), key=key_for(TASK))).desired
+        assert desired is not None
+        assert desired.serve_base
+
+    @pytest.mark.parametrize("broken", [None, serving_class(engine={"type": "vLLM", "image": "i", "args": ["--port=1"]})])
+    def test_cannot_be_said_without_a_usable_class(self, broken: Any) -> None:
+        plan = planned(the_pool(), serving_class=broken)
+        assert plan.desired is None
+        assert outlook_of(status_of(plan).conditions) is Outlook.STALLED
+        # What runs goes on, and is still seen.
+        assert status_of(plan).ready_replicas == 1
+
+    def test_is_put_to_agents_that_are_behind(self) -> None:
+        agents = (
+            agent(the_pool(), "pod-a", generation=3),
+            agent(the_pool(), "pod-b", generation=2),
+            agent(pool_of(key=key_for(TASK), index=1), "pod-c", generation=9),
+            AgentView(pod="pod-d"),
+            agent(the_pool(), "pod-gone", generation=1),
+        )
+        plan = planned(the_pool(), pods=tuple(pod(f"pod-{letter}") for letter in "abcd"), agents=agents)
+        assert plan.put_to == ("pod-b", "pod-c")
+
+
+class TestResolution:
+    def unresolved(self, **fields: Any) -> PoolPlan:
+        revision = revision_of(TASK)
+        the_pool = pool_of(member_of(revision), key=key_for(TASK))
+        plain: dict[str, Any] = {
+            "revisions": (revision,),
+            "pods": (pod("pod-b", ready=False), pod("pod-a", ready=False, phase="Pending")),
+            "agents": (agent(the_pool, "pod-b", staged=False), agent(the_pool, "pod-a", staged=False)),
+        }
+        return planned(the_pool, **plain | fields)
+
+    def test_first_pod_is_asked_for_base_and_adapter_while_it_is_still_pending(self) -> None:
+        plan = self.unresolved()
+        assert [(ask.pod, ask.request.kind, ask.request.version) for ask in plan.resolve] == [
+            ("pod-a", ArtifactKind.BASE, "v1"),
+            ("pod-a", ArtifactKind.ADAPTER, "v1"),
+        ]
+
+    def test_agent_that_can_not_be_asked_is_passed_over(self) -> None:
+        revision = revision_of(TASK)
+        the_pool = pool_of(member_of(revision), key=key_for(TASK))
+        plan = self.unresolved(agents=(agent(the_pool, "pod-a", error="refused"), agent(the_pool, "pod-b")))
+        assert {ask.pod for ask in plan.resolve} == {"pod-b"}
+
+    def test_nobody_is_asked_while_no_agent_answers(self) -> None:
+        assert self.unresolved(agents=()).resolve == ()
+
+    def test_pin_is_handed_over(self) -> None:
+        pinned = revision_of(task_model(version=None, adapter={"source": "oci://r.example/a", "version": "v1", "digest": digest("c")}))
+        the_pool = pool_of(member_of(pinned), key=key_for(TASK), base_digest=digest("b"))
+        (ask,) = planned(the_pool, revisions=(pinned,)).resolve
+        assert ask.request.digest == digest("c")
+
+    def test_recorded_digest_is_not_asked_again(self) -> None:
+        the_pool = pool_of(member_of(REVISION), key=key_for(TASK), base_digest=digest("b"))
+        plan = planned(the_pool)
+        assert plan.resolve == ()
+        assert member_status(plan).reason == Reason.LOADING
+
+    def test_failure_is_retried_later_and_shown_until_then(self) -> None:
+        failure = ResolutionFailure(
+            kind=ArtifactKind.ADAPTER,
+            revision=REVISION.metadata.name,
+            reason="ArtifactNotFound",
+            message="no tag v1",
+            permanent=False,
+            attempts=2,
+            at=later(-4),
+        )
+        plan = self.unresolved(failures=(failure,))
+        assert [ask.request.kind for ask in plan.resolve] == [ArtifactKind.BASE]
+        assert plan.requeue_after == pytest.approx(6)
+        assert (member_status(plan).state, member_status(plan).reason) == (MemberState.PENDING, "ArtifactNotFound")
+
+        due = self.unresolved(failures=(replace(failure, at=later(-11)),))
+        assert ArtifactKind.ADAPTER in {ask.request.kind for ask in due.resolve}
+
+    def test_permanent_failure_of_a_member_is_its_state(self) -> None:
+        failure = ResolutionFailure(
+            kind=ArtifactKind.ADAPTER,
+            revision=REVISION.metadata.name,
+            reason="DigestMismatch",
+            message="other bytes",
+            permanent=True,
+            attempts=1,
+            at=NOW,
+        )
+        assert member_status(self.unresolved(failures=(failure,))).state is MemberState.FAILED
+
+    def test_base_that_cannot_be_resolved_explains_the_pool(self) -> None:
+        failure = ResolutionFailure(
+            kind=ArtifactKind.BASE, revision="", reason="ArtifactNotFound", message="no tag v1", permanent=False, attempts=1, at=NOW
+        )
+        plan = self.unresolved(failures=(failure,))
+        assert reason_of(plan) == "ArtifactNotFound"
+        assert "oci://registry.example/tiny-invoices v1" in status_of(plan).conditions[0].message
+
+    def test_waits_grow_and_are_bounded(self) -> None:
+        waits = [retry_seconds(attempts) for attempts in range(1, 40)]
+        assert waits == sorted(waits)
+        assert (waits[0], waits[-1]) == (5, 300)
+
+
+class TestMembers:
+    def test_every_ready_pod_must_have_proven_it(self) -> None:
+        agents = (
+            agent(the_pool(), "pod-a", report(ENGINE_NAME)),
+            agent(the_pool(), "pod-b", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading")),
+        )
+        plan = planned(the_pool(), pods=(pod("pod-a"), pod("pod-b")), agents=agents)
+        assert (member_status(plan).state, member_status(plan).reason) == (MemberState.PENDING, "Loading")
+        assert "pod-b" in member_status(plan).message
+
+    def test_pods_that_serve_nobody_do_not_count(self) -> None:
+        agents = (
+            agent(the_pool(), "pod-a", report(ENGINE_NAME)),
+            agent(the_pool(), "pod-b", report(ENGINE_NAME, AdapterPhase.STAGING, "Loading")),
+        )
+        for other in (pod("pod-b", ready=False), pod("pod-b", deleting=True)):
+            assert member_status(planned(the_pool(), pods=(pod("pod-a"), other), agents=agents)).state is MemberState.PROVEN
+
+    def test_no_ready_pod_proves_nothing(self) -> None:
+        plan = planned(the_pool(), pods=(pod(ready=False),))
+        assert (member_status(plan).state, member_status(plan).reason) == (MemberState.PENDING, "NoReadyPods")
+
+    def test_one_pod_that_refuses_it_for_good_fails_it(self) -> None:
+        refused = report(ENGINE_NAME, AdapterPhase.FAILED, "ArtifactInvalid", "rank 128 is above 64")
+        agents = (agent(the_pool(), "pod-a", report(ENGINE_NAME)), agent(the_pool(), "pod-b", refused))
+        plan = planned(the_pool(), pods=(pod("pod-a"), pod("pod-b", ready=False)), agents=agents)
+        assert (member_status(plan).state, member_status(plan).reason) == (MemberState.FAILED, "ArtifactInvalid")
+
+    def test_reason_of_another_version_of_the_agent_is_translated(self) -> None:
+        plan = planned(the_pool(), agents=(agent(the_pool(), "pod-a", report(ENGINE_NAME, AdapterPhase.FAILED, "Novelty")),))
+        assert member_status(plan).reason == Reason.ENGINE_REJECTED
+
+    def test_unheard_agent_changes_nothing_that_was_said(self) -> None:
+        proven = status_of(planned(the_pool()))
+        plan = planned(the_pool(status=proven), agents=(AgentView(pod="pod-a"),))
+        assert plan.status == proven
+
+    def test_unheard_agent_proves_nothing_new(self) -> None:
+        assert member_status(planned(the_pool(), agents=())).state is MemberState.PENDING
+
+    def test_report_for_another_pool_of_the_same_name_does_not_count(self) -> None:
+        earlier = pool_of(key=key_for(TASK), index=1)
+        plan = planned(the_pool(), agents=(agent(earlier, "pod-a", report(ENGINE_NAME)),))
+        assert member_status(plan).state is MemberState.PENDING
+
+    def test_lost_adapter_is_pending_again(self) -> None:
+        proven = status_of(planned(the_pool()))
+        plan = planned(the_pool(status=proven), agents=(agent(the_pool(), "pod-a", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading")),))
+        assert member_status(plan).state is MemberState.PENDING
+
+    def test_task_without_adapter_is_proven_when_the_pods_know_that_the_base_is_served(self) -> None:
+        bare: TaskModelRevision = revision_of(task_model("chat", version=None))
+        the_pool = pool_of(member_of(bare), key=key_for(TASK), generation=2, base_digest=digest("b"))
+        behind = planned(the_pool, revisions=(bare,), agents=(agent(the_pool, "pod-a", generation=1),))
+        assert member_status(behind).state is MemberState.PENDING
+        level = planned(the_pool, revisions=(bare,), agents=(agent(the_pool, "pod-a", generation=2),))
+        assert member_status(level).state is MemberState.PROVEN
+
+
+def engine(**fields: Any) -> PodView:
+    return pod(ready=False, containers=(ContainerView(name="engine", **fields),))
+
+
+TROUBLES: list[tuple[dict[str, Any], str, str]] = [
+    ({"refusal": "Deployment is invalid: spec.template"}, "ApiRefused", "spec.template"),
+    ({"deployment": deployment(refusal="exceeded quota: gpus"), "pods": ()}, "PodRefused", "exceeded quota"),
+    (
+        {"pods": (pod(ready=False, unschedulable="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),)},
+        "Unschedulable",
+        "nvidia.com/gpu",
+    ),
+    ({"pods": (engine(waiting_reason="ImagePullBackOff", waiting_message="not found"),)}, "ImageUnavailable", "not found"),
+    ({"pods": (engine(waiting_reason="InvalidImageName"),)}, "ImageUnavailable", "InvalidImageName"),
+    ({"pods": (engine(waiting_reason="CreateContainerConfigError", waiting_message="no such key"),)}, "ContainerFailing", "no such key"),
+    ({"pods": (engine(waiting_reason="CrashLoopBackOff", last_exit_code=1, restarts=4),)}, "EngineCrashing", "exit code 1"),
+    ({"pods": (engine(restarts=3),)}, "EngineCrashing", "container engine"),
+    (
+        {"pods": (pod(ready=False, containers=(ContainerView(name="agent", waiting_reason="CrashLoopBackOff"),)),)},
+        "ContainerFailing",
+        "agent",
+    ),
+    (
+        {"pods": (pod(ready=False, phase="Failed", reason="UnexpectedAdmissionError", message="no device"),)},
+        "PodRefused",
+        "UnexpectedAdmissionError",
+    ),
+]
+
+
+class TestPodTrouble:
+    @pytest.mark.parametrize(("fields", "reason", "words"), TROUBLES)
+    def test_has_a_reason_and_words_and_stalls_the_pool(self, fields: dict[str, Any], reason: str, words: str) -> None:
+        plan = planned(the_pool(), **{"deployment": deployment(ready=0)} | fields)
+        ready = next(condition for condition in status_of(plan).conditions if condition.type == "Ready")
+        assert (ready.reason, outlook_of(status_of(plan).conditions)) == (reason, Outlook.STALLED)
+        assert words in ready.message
+        assert [event.type for event in plan.events] == ["Warning"]
+
+    def test_base_that_cannot_be_staged_is_shown_before_the_engine_that_waits_for_it(self) -> None:
+        agents = (agent(the_pool(), "pod-a", staged=False, reason="SourceUnavailable", message="registry answers 503"),)
+        plan = planned(the_pool(), pods=(pod(ready=False),), agents=agents, deployment=deployment(ready=0))
+        assert (reason_of(plan), outlook_of(status_of(plan).conditions)) == ("SourceUnavailable", Outlook.RECONCILING)
+
+    def test_one_restart_is_no_trouble(self) -> None:
+        plan = planned(the_pool(), pods=(engine(restarts=1),), deployment=deployment(ready=0))
+        assert reason_of(plan) == "Starting"
+
+    def test_bad_new_pod_leaves_the_pool_available(self) -> None:
+        new = replace(engine(waiting_reason="ErrImagePull", waiting_message="no such image"), name="pod-b")
+        half = replace(deployment(), current_replicas=2, updated_replicas=1)
+        plan = planned(the_pool(), pods=(pod("pod-a"), new), deployment=half)
+        available = next(condition for condition in status_of(plan).conditions if condition.type == "Available")
+        assert available.status == "True"
+        assert "no such image" in available.message
+        assert reason_of(plan) == "ImageUnavailable"
+
+    def test_pod_that_goes_away_is_no_trouble(self) -> None:
+        leaving = replace(engine(waiting_reason="CrashLoopBackOff"), name="pod-b", deleting=True)
+        assert reason_of(planned(the_pool(), pods=(pod(), leaving))) == "Serving"
+
+    def test_growing_pool_is_progressing(self) -> None:
+        grown = the_pool(replicas=2)
+        assert reason_of(planned(grown, deployment=deployment(2, ready=1), pods=(pod(), pod("pod-b", ready=False)))) == "Progressing"
+
+    def test_old_failed_pod_says_nothing_while_the_pool_is_whole(self) -> None:
+        evicted = pod("pod-0", ready=False, phase="Failed", reason="Evicted")
+        assert reason_of(planned(the_pool(), pods=(evicted, pod()))) == "Serving"
+
+
+def test_pool_that_is_being_deleted_is_left_alone() -> None:
+    metadata = the_pool().metadata.model_copy(update={"deletion_timestamp": "2026-01-01T00:00:00Z"})
+    assert planned(the_pool().model_copy(update={"metadata": metadata})) == PoolPlan()
