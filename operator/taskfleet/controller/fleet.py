@@ -1,0 +1,150 @@
+"""The cache as decisions look at it: tasks, revisions, pools, pods."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+from taskfleet import names
+from taskfleet.api.conditions import Condition
+from taskfleet.api.fields import Model
+from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.api.servingclass import ServingClass
+from taskfleet.api.taskmodel import TaskModel
+from taskfleet.controller.cache import Cache, Change, Json, Unreadable
+from taskfleet.controller.keys import PoolKey, TaskKey
+from taskfleet.controller.metrics import ConditionCounts
+from taskfleet.kube.resources import (
+    DEPLOYMENTS,
+    MODEL_POOLS,
+    NAMESPACES,
+    PODS,
+    SERVING_CLASSES,
+    TASK_MODEL_REVISIONS,
+    TASK_MODELS,
+    Resource,
+)
+
+K = TypeVar("K", bound=Hashable)
+
+# The custom resources and their models.
+MODELS: dict[Resource, type[TaskModel | TaskModelRevision | ModelPool | ServingClass]] = {
+    TASK_MODELS: TaskModel,
+    TASK_MODEL_REVISIONS: TaskModelRevision,
+    MODEL_POOLS: ModelPool,
+    SERVING_CLASSES: ServingClass,
+}
+
+
+class Fleet:
+    """Reads only. `index` must be told of every change of the cache, before anybody reads."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._revisions: dict[TaskKey, set[str]] = {}
+        self._pods: dict[PoolKey, set[str]] = {}
+
+    def index(self, change: Change) -> None:
+        """Keeps revisions by task and pods by pool, so that one task's decision doesn't look at all the others'."""
+        if change.resource is TASK_MODEL_REVISIONS:
+            _move(self._revisions, task_of_revision(change.old), task_of_revision(change.new), change.any)
+        elif change.resource is PODS:
+            _move(self._pods, pool_of_child(change.old), pool_of_child(change.new), change.any)
+
+    def task(self, key: TaskKey) -> TaskModel | Unreadable | None:
+        return self._cache.parsed(TASK_MODELS, TaskModel, key.name, key.namespace)
+
+    def tasks(self, namespace: str) -> list[TaskModel]:
+        return self._cache.readable(TASK_MODELS, TaskModel, namespace)
+
+    def task_body(self, key: TaskKey) -> Json | None:
+        return self._cache.get(TASK_MODELS, key.name, key.namespace)
+
+    def unreadable_tasks(self, namespace: str) -> frozenset[str]:
+        found = [body["metadata"]["name"] for body in self._cache.bodies(TASK_MODELS, namespace)]
+        return frozenset(name for name in found if isinstance(self.task(TaskKey(namespace, name)), Unreadable))
+
+    def revisions(self, task: TaskKey) -> tuple[TaskModelRevision, ...]:
+        found = [self.revision(task.namespace, name) for name in sorted(self._revisions.get(task, ()))]
+        return tuple(revision for revision in found if revision is not None)
+
+    def revision(self, namespace: str, name: str) -> TaskModelRevision | None:
+        found = self._cache.parsed(TASK_MODEL_REVISIONS, TaskModelRevision, name, namespace)
+        return None if isinstance(found, Unreadable) else found
+
+    def pools(self, namespace: str) -> tuple[ModelPool, ...]:
+        return tuple(self._cache.readable(MODEL_POOLS, ModelPool, namespace))
+
+    def pool(self, key: PoolKey) -> ModelPool | Unreadable | None:
+        return self._cache.parsed(MODEL_POOLS, ModelPool, key.name, key.namespace)
+
+    def serving_classes(self) -> tuple[ServingClass, ...]:
+        return tuple(self._cache.readable(SERVING_CLASSES, ServingClass))
+
+    def serving_class(self, name: str) -> ServingClass | Unreadable | None:
+        return self._cache.parsed(SERVING_CLASSES, ServingClass, name)
+
+    def namespace_labels(self, name: str) -> dict[str, str]:
+        body = self._cache.get(NAMESPACES, name)
+        return dict(body["metadata"].get("labels") or {}) if body is not None else {}
+
+    def is_ending(self, namespace: str) -> bool:
+        """Is the namespace being deleted? Nothing is made in it any more."""
+        body = self._cache.get(NAMESPACES, namespace)
+        return body is not None and "deletionTimestamp" in body["metadata"]
+
+    def deployment(self, key: PoolKey) -> Json | None:
+        return self._cache.get(DEPLOYMENTS, key.name, key.namespace)
+
+    def pods(self, key: PoolKey, pool_uid: str) -> tuple[Json, ...]:
+        """Pods of this very pool; those of an earlier one of the same name are leaving."""
+        found = [self._cache.get(PODS, name, key.namespace) for name in sorted(self._pods.get(key, ()))]
+        return tuple(pod for pod in found if pod is not None and pod["metadata"]["labels"].get(names.LABEL_POOL_UID) == pool_uid)
+
+    def task_keys(self, namespace: str | None = None) -> Iterable[TaskKey]:
+        """Of all TaskModels, those that can't be parsed among them."""
+        for body in self._cache.bodies(TASK_MODELS, namespace):
+            yield TaskKey(body["metadata"]["namespace"], body["metadata"]["name"])
+
+    def pool_keys(self) -> Iterable[PoolKey]:
+        for body in self._cache.bodies(MODEL_POOLS):
+            yield PoolKey(body["metadata"]["namespace"], body["metadata"]["name"])
+
+    def class_names(self) -> Iterable[str]:
+        for body in self._cache.bodies(SERVING_CLASSES):
+            yield body["metadata"]["name"]
+
+    def condition_counts(self) -> ConditionCounts:
+        """For the metrics."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for resource, model in MODELS.items():
+            for found in self._cache.readable(resource, model):
+                counts.update((resource.kind, condition.type, condition.status) for condition in _conditions(found))
+        return counts
+
+
+def pool_of_child(body: Json | None) -> PoolKey | None:
+    """The pool that a child or a pod says it belongs to."""
+    name = ((body or {}).get("metadata", {}).get("labels") or {}).get(names.LABEL_POOL)
+    return PoolKey(body["metadata"].get("namespace", ""), name) if body is not None and name else None
+
+
+def task_of_revision(body: Json | None) -> TaskKey | None:
+    name = ((body or {}).get("spec") or {}).get("taskModelName")
+    return TaskKey(body["metadata"]["namespace"], name) if body is not None and isinstance(name, str) else None
+
+
+def _conditions(found: Model) -> list[Condition]:
+    status = getattr(found, "status", None)
+    return list(getattr(status, "conditions", ()))
+
+
+def _move(index: dict[K, set[str]], old: K | None, new: K | None, body: Json) -> None:
+    """Puts the object's name under its new owner."""
+    name = body["metadata"]["name"]
+    if old is not None and old != new:
+        index[old].discard(name)
+        if not index[old]:
+            del index[old]
+    if new is not None:
+        index.setdefault(new, set()).add(name)

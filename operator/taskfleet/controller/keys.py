@@ -1,0 +1,54 @@
+"""Keys of the queue: what is reconciled as one. The fourth kind is `planning.packing_key.PackingKey`."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from taskfleet.planning.packing_key import PackingKey
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKey:
+    """One TaskModel with its revisions."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKey:
+    """One ModelPool with its children and agents."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassKey:
+    """One ServingClass."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Key: TypeAlias = TaskKey | PoolKey | ClassKey | PackingKey
+
+_KINDS: dict[type, str] = {TaskKey: "taskmodel", PoolKey: "pool", ClassKey: "servingclass", PackingKey: "packing"}
+KINDS = tuple(_KINDS.values())
+
+
+def kind_of(key: Key) -> str:
+    """For figures and logs."""
+    return _KINDS[type(key)]
+
+
+def text_of(key: Key) -> str:
+    """For logs."""
+    return f"{key.namespace}/{key.pool_name(0)}" if isinstance(key, PackingKey) else str(key)

@@ -1,0 +1,56 @@
+"""The operator's figures, in the process's default registry; those of API calls stand in `kube.metrics`."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import REGISTRY, Collector
+
+RECONCILE_SECONDS = Histogram(
+    "taskfleet_reconcile_seconds",
+    "Time of one reconciliation by kind of key and result (done, retry, error), in seconds.",
+    ["kind", "result"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+LEADER = Gauge("taskfleet_leader", "1 where this replica is the leader.")
+LEADER_CHANGES = Counter("taskfleet_leader_changes", "Times that this replica became the leader.")
+EVENTS = Counter("taskfleet_events", "Kubernetes Events written, by type and reason.", ["type", "reason"])
+EVENTS_DROPPED = Counter("taskfleet_events_dropped", "Kubernetes Events that the API server did not take.")
+APPLIES = Counter("taskfleet_applies", "Server-side applies by kind and whether they were sent or skipped as equal.", ["kind", "result"])
+CACHED_OBJECTS = Gauge("taskfleet_cached_objects", "Objects in the cache by kind.", ["kind"])
+RELIST_CORRECTIONS = Counter(
+    "taskfleet_relist_corrections", "Objects that a comparison with the API server found missed by the watch.", ["kind"]
+)
+AGENT_REQUESTS = Counter(
+    "taskfleet_agent_requests", "Calls to agents by route and HTTP status; 0 where there was no answer.", ["route", "code"]
+)
+
+ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
+
+
+class FleetCollector(Collector):
+    """Figures that are counted when somebody asks."""
+
+    def __init__(self, *, depths: Callable[[], Mapping[str, int]], kinds: Iterable[str], conditions: Callable[[], ConditionCounts]) -> None:
+        self._depths = depths
+        self._kinds = tuple(kinds)
+        self._conditions = conditions
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        depth = GaugeMetricFamily("taskfleet_queue_depth", "Keys that are due or in work, by kind.", labels=["kind"])
+        now = self._depths()
+        for kind in self._kinds:
+            depth.add_metric([kind], now.get(kind, 0))
+        yield depth
+        objects = GaugeMetricFamily(
+            "taskfleet_objects", "Objects by kind, condition and the condition's status.", labels=["kind", "condition", "status"]
+        )
+        for labels, count in self._conditions().items():
+            objects.add_metric(list(labels), count)
+        yield objects
+
+    def register(self) -> None:
+        REGISTRY.register(self)
+
+    def unregister(self) -> None:
+        REGISTRY.unregister(self)

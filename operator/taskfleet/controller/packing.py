@@ -1,0 +1,83 @@
+"""Carries out the packing of one key: the only writer of ModelPools and their members."""
+
+import logging
+from collections.abc import Callable
+
+from taskfleet.controller.fleet import Fleet
+from taskfleet.controller.keys import TaskKey
+from taskfleet.controller.queue import RetryError
+from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.writer import RefusedError, Writer
+from taskfleet.kube.resources import MODEL_POOLS
+from taskfleet.logs import fields
+from taskfleet.planning.packing import pack
+from taskfleet.planning.packing_key import PackingKey
+from taskfleet.planning.plans import PackingPlan, PoolDraft
+from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
+from taskfleet.resources.custom_objects import model_pool
+
+log = logging.getLogger(__name__)
+
+REFUSED_RETRY_SECONDS = 60.0
+
+RefusePool = Callable[[TaskKey, str | None], None]
+
+
+class PackingReconciler:
+    """One key is one packing domain. `refuse_pool` is told what the API server said of each task's pool."""
+
+    def __init__(self, *, fleet: Fleet, writer: Writer, resolutions: Resolutions, refuse_pool: RefusePool) -> None:
+        self._fleet = fleet
+        self._writer = writer
+        self._resolutions = resolutions
+        self._refuse_pool = refuse_pool
+
+    async def reconcile(self, key: PackingKey) -> float | None:
+        if self._fleet.is_ending(key.namespace):
+            return None
+        plan = self._plan(key)
+        for note in plan.notes:
+            log.info(note, extra=fields(namespace=key.namespace, base=key.base_source, servingclass=key.serving_class))
+        refused = [message for draft in plan.apply if (message := await self._apply(draft)) is not None]
+        for deletion in plan.delete:
+            await self._writer.delete(MODEL_POOLS, deletion.name, key.namespace, uid=deletion.uid)
+        if refused:
+            raise RetryError("; ".join(refused), least_seconds=REFUSED_RETRY_SECONDS)
+        return None
+
+    def _plan(self, key: PackingKey) -> PackingPlan:
+        pools = self._fleet.pools(key.namespace)
+        own = [pool for pool in pools if key.pool_index(pool.metadata.name) is not None]
+        members = {member.task_model for pool in own for member in pool.spec.members}
+        # Of a big namespace only those that can have to do with this key.
+        tasks = [
+            task
+            for task in self._fleet.tasks(key.namespace)
+            if task.metadata.name in members or (task.spec.base.source, task.spec.base.revision) == (key.base_source, key.base_revision)
+        ]
+        digests = {pool.metadata.name: self._resolutions.digest(pool.metadata.uid) for pool in own}
+        return pack(
+            PackingSnapshot(
+                key=key,
+                namespace_labels=self._fleet.namespace_labels(key.namespace),
+                serving_classes=self._fleet.serving_classes(),
+                tasks=tuple(
+                    PackingTask(task=task, revisions=self._fleet.revisions(TaskKey(key.namespace, task.metadata.name))) for task in tasks
+                ),
+                pools=pools,
+                unreadable=self._fleet.unreadable_tasks(key.namespace),
+                base_digests={name: digest for name, digest in digests.items() if digest is not None},
+            )
+        )
+
+    async def _apply(self, draft: PoolDraft) -> str | None:
+        """The API server's words where it refused."""
+        message = None
+        try:
+            await self._writer.apply(MODEL_POOLS, model_pool(draft), adopt=True)
+        except RefusedError as error:
+            message = str(error)
+            log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=message))
+        for task in {member.task_model for member in draft.spec.members}:
+            self._refuse_pool(TaskKey(draft.namespace, task), message)
+        return message

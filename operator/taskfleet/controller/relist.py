@@ -1,0 +1,130 @@
+"""Compares the cache with the API server, because watches alone don't tell the truth for ever.
+
+kopf never synthesises the deletions that happened between a broken watch and the list after it, and a watch can stand still without breaking. The comparison lists names and
+versions only; what was missed is mended here, and what is missed twice running makes the process unhealthy.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from taskfleet.controller import metrics
+from taskfleet.controller.cache import Cache, Json, key_of
+from taskfleet.kube.client import Kube
+from taskfleet.kube.errors import KubeError
+from taskfleet.kube.resources import Resource
+from taskfleet.logs import fields
+
+log = logging.getLogger(__name__)
+
+# After a list by kopf: it comes in one event per object, and one comparison after all of them is enough.
+SETTLE_SECONDS = 2.0
+# What is newer on the server than in the cache may be on its way.
+GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A kind that the cache holds, and which objects of it."""
+
+    resource: Resource
+    label_selector: str = ""
+
+
+class Relist:
+    """`fill` for a fresh start, then `run`."""
+
+    def __init__(
+        self, kube: Kube, cache: Cache, watched: Sequence[Watched], *, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._watched = tuple(watched)
+        self._seconds = seconds
+        self._clock = clock
+        self._hinted: set[Resource] = set()
+        self._hint = asyncio.Event()
+        self._misses: dict[Resource, int] = {}
+        self.filled = False
+
+    async def fill(self) -> None:
+        """Lists everything; afterwards the cache is no older than this call. Raises KubeError."""
+        for watched in self._watched:
+            await self._list(watched)
+        self.filled = True
+
+    def hint(self, resource: Resource) -> None:
+        """A kind was listed anew by its watch: there may be deletions that it did not tell."""
+        if self.filled:
+            self._hinted.add(resource)
+            self._hint.set()
+
+    def behind(self) -> str | None:
+        """The kind whose watch missed changes in two comparisons running; what liveness looks at."""
+        return next((resource.kind for resource, misses in self._misses.items() if misses >= 2), None)
+
+    async def run(self) -> None:
+        """Compares all kinds in turn, and hinted ones soon, until it is cancelled."""
+        due = self._clock() + self._seconds
+        while True:
+            try:
+                await asyncio.wait_for(self._hint.wait(), max(0.0, due - self._clock()))
+                await asyncio.sleep(SETTLE_SECONDS)
+                kinds, self._hinted = self._hinted, set()
+                self._hint.clear()
+                await self._compare_all([watched for watched in self._watched if watched.resource in kinds])
+            except TimeoutError:
+                due = self._clock() + self._seconds
+                await self._compare_all(self._watched)
+
+    async def _compare_all(self, watched: Sequence[Watched]) -> None:
+        for one in watched:
+            try:
+                await self.compare(one)
+            except KubeError as error:
+                log.warning("can't compare the cache", extra=fields(kind=one.resource.kind, why=error.message))
+
+    async def compare(self, watched: Watched) -> None:
+        """Finds what the watch missed of one kind, and mends it. Raises KubeError."""
+        if not await self._missed(watched):
+            self._misses[watched.resource] = 0
+            return
+        await asyncio.sleep(GRACE_SECONDS)
+        missed = await self._missed(watched)
+        self._misses[watched.resource] = self._misses.get(watched.resource, 0) + 1 if missed else 0
+        if missed:
+            log.warning("the watch missed changes", extra=fields(kind=watched.resource.kind, objects=missed))
+            metrics.RELIST_CORRECTIONS.labels(watched.resource.kind).inc(missed)
+            await self._list(watched)
+
+    async def _missed(self, watched: Watched) -> int:
+        resource = watched.resource
+        found = await self._kube.list(resource, label_selector=watched.label_selector, metadata_only=True)
+        cached = self._cache.versions(resource)
+        listed = {key_of(item): item["metadata"] for item in found.items}
+        newer = sum(key not in cached or int(metadata["resourceVersion"]) > cached[key][1] for key, metadata in listed.items())
+        return newer + self._drop(resource, set(listed), as_of=int(found.resource_version))
+
+    async def _list(self, watched: Watched) -> None:
+        found = await self._kube.list(watched.resource, label_selector=watched.label_selector)
+        for item in found.items:
+            self._cache.put(watched.resource, item)
+        self._drop(watched.resource, {key_of(item) for item in found.items}, as_of=int(found.resource_version))
+
+    def _drop(self, resource: Resource, listed: set[tuple[str, str]], *, as_of: int) -> int:
+        """Takes out what is not in a list; what was written after the list was made stays."""
+        dropped = 0
+        for key, (uid, version) in self._cache.versions(resource).items():
+            if key not in listed and version <= as_of:
+                log.info(
+                    "deletion was not told by the watch", extra=fields(kind=resource.kind, name="/".join(part for part in key if part))
+                )
+                self._cache.remove(resource, _ghost(key, uid, as_of))
+                dropped += 1
+        return dropped
+
+
+def _ghost(key: tuple[str, str], uid: str, version: int) -> Json:
+    return {"metadata": {"namespace": key[0], "name": key[1], "uid": uid, "resourceVersion": str(version)}}

@@ -1,0 +1,80 @@
+"""Settings of the operator: TASKFLEET_* environment variables, which the chart sets."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from taskfleet import names
+from taskfleet.resources.settings import PoolSettings
+from taskfleet.settings import Settings
+
+
+class OperatorSettings(Settings):
+    """All times in seconds."""
+
+    namespace: Annotated[str, Field(min_length=1, description="Namespace of the operator and of the gateway.")]
+    pod_name: Annotated[str, Field(min_length=1, description="Name of this replica, as the Lease shows it.")] = "operator"
+    service_account: Annotated[str, Field(description="The operator's own ServiceAccount; tokens for pools are minted for it.")] = (
+        "taskfleet-operator"
+    )
+
+    gateway_service_account: Annotated[str, Field(description="The only subject that agents take requests from.")] = "taskfleet-gateway"
+    gateway_service: Annotated[str, Field(description="Service by whose EndpointSlices the gateway's replicas are found.")] = (
+        "taskfleet-gateway"
+    )
+    gateway_internal_port: Annotated[int, Field(ge=1, le=65535, description="Where a gateway replica says which routes are in force.")] = (
+        9090
+    )
+    gateway_url: Annotated[str, Field(description="Address of the gateway for people; goes into the status of TaskModels.")] = ""
+
+    agent_image: Annotated[str, Field(min_length=1, description="Image of the agent; the operator's own.")]
+    agent_image_pull_policy: Annotated[Literal["Always", "IfNotPresent", "Never"], Field(description="When to pull it.")] = "IfNotPresent"
+    insecure_registries: Annotated[str, Field(description="Comma-separated hosts of registries that agents ask over plain http.")] = ""
+
+    host: Annotated[str, Field(description="Address that probes and metrics listen on.")] = "0.0.0.0"
+    probe_port: Annotated[int, Field(ge=0, le=65535, description="Liveness and readiness.")] = 8080
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="Metrics.")] = 9090
+
+    workers: Annotated[int, Field(ge=1, le=256, description="Keys that are reconciled at a time.")] = 16
+    kube_qps: Annotated[float, Field(gt=0, description="Calls to the API server a second, over time.")] = 50.0
+    kube_burst: Annotated[int, Field(ge=1, description="Calls to the API server at once.")] = 100
+    relist_seconds: Annotated[
+        float, Field(ge=5, description="How often the cache is compared with the API server: watches lose deletions, and can stand still.")
+    ] = 300.0
+    trust_refresh_seconds: Annotated[float, Field(ge=1, description="How often the issuer's keys are looked up.")] = 60.0
+    stall_seconds: Annotated[
+        float, Field(ge=5, description="Liveness fails when a key waits or is worked on for so long, or a watch is so far behind.")
+    ] = 120.0
+
+    lease_name: Annotated[str, Field(description="Lease of the leader.")] = "taskfleet-operator"
+    lease_seconds: Annotated[float, Field(ge=2, description="Without a renewal for so long, another replica takes over.")] = 15.0
+    lease_renew_seconds: Annotated[
+        float, Field(ge=0.2, description="How often the leader renews; it gives up after two thirds of `lease_seconds` without.")
+    ] = 4.0
+
+    @property
+    def operator_subject(self) -> str:
+        """The operator's user name, as Kubernetes writes it."""
+        return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+
+    @property
+    def gateway_subject(self) -> str:
+        """The gateway's user name, as Kubernetes writes it."""
+        return f"system:serviceaccount:{self.namespace}:{self.gateway_service_account}"
+
+    @property
+    def internal_audience(self) -> str:
+        """Audience of the tokens that gateways ask of the operator."""
+        return names.INTERNAL_AUDIENCE
+
+    @property
+    def pool_settings(self) -> PoolSettings:
+        """What shapes pool pods."""
+        return PoolSettings(
+            agent_image=self.agent_image,
+            operator_namespace=self.namespace,
+            agent_image_pull_policy=self.agent_image_pull_policy,
+            insecure_registries=self.insecure_registries,
+            log_level=self.log_level,
+            log_style=self.log_style,
+        )

@@ -1,0 +1,191 @@
+"""Carries out the plan of one TaskModel: its revision, its revisions' statuses, its own status."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from taskfleet.api.conditions import ConditionType, Reason
+from taskfleet.api.fields import Metadata
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.api.taskmodel import TaskModel, TaskModelStatus
+from taskfleet.controller.cache import Json, Unreadable
+from taskfleet.controller.events import EventWriter
+from taskfleet.controller.fleet import Fleet
+from taskfleet.controller.gateways import Gateways
+from taskfleet.controller.keys import Key, TaskKey
+from taskfleet.controller.queue import RetryError
+from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.writer import RefusedError, Writer
+from taskfleet.kube.resources import TASK_MODEL_REVISIONS, TASK_MODELS
+from taskfleet.logs import fields
+from taskfleet.planning import taskmodel
+from taskfleet.planning.packing_key import key_of_pool
+from taskfleet.planning.plans import TaskPlan
+from taskfleet.planning.revisionstatus import with_digest
+from taskfleet.planning.snapshot import GatewayView, TaskSnapshot
+from taskfleet.resources.custom_objects import task_model_revision
+
+log = logging.getLogger(__name__)
+
+# What the API server refused may be taken when a quota or a policy has changed, which nobody tells us.
+REFUSED_RETRY_SECONDS = 60.0
+
+
+class TaskModelReconciler:
+    """One key is one TaskModel. `enqueue` asks for other keys."""
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        writer: Writer,
+        events: EventWriter,
+        gateways: Gateways,
+        resolutions: Resolutions,
+        enqueue: Callable[[Key], None],
+        now: Callable[[], datetime],
+        gateway_url: str,
+    ) -> None:
+        self._fleet = fleet
+        self._writer = writer
+        self._events = events
+        self._gateways = gateways
+        self._resolutions = resolutions
+        self._enqueue = enqueue
+        self._now = now
+        self._gateway_url = gateway_url
+        # The API server's words about what packing wrote for a task.
+        self._pool_refusals: dict[TaskKey, str] = {}
+
+    def refuse_pool(self, key: TaskKey, message: str | None) -> None:
+        """What the API server said of the task's pool, when packing wrote it; None: it took it."""
+        before = self._pool_refusals.get(key)
+        if message is None:
+            self._pool_refusals.pop(key, None)
+        else:
+            self._pool_refusals[key] = message
+        if before != message:
+            self._enqueue(key)
+
+    async def reconcile(self, key: TaskKey) -> float | None:
+        task = self._fleet.task(key)
+        if self._fleet.is_ending(key.namespace):
+            return None
+        if task is None:
+            self._pool_refusals.pop(key, None)
+            self._left_behind(key)
+            return None
+        if isinstance(task, Unreadable):
+            await self._say_unreadable(key, task)
+            return None
+        return await self._carry_out(key)
+
+    async def _carry_out(self, key: TaskKey) -> float | None:
+        plan = self._plan(key)
+        refusal = None
+        if plan.revision is not None:
+            try:
+                if await self._writer.apply(TASK_MODEL_REVISIONS, task_model_revision(plan.revision), adopt=True):
+                    plan = self._plan(key)
+            except RefusedError as error:
+                refusal = str(error)
+                plan = self._plan(key, refusal=refusal)
+        gateways = None
+        if plan.ask_gateways:
+            gateways = await self._gateways.traffic_of(key.namespace, key.name)
+            plan = self._plan(key, refusal=refusal, gateways=gateways)
+        await self._write(key, plan)
+        for packing_key in plan.packing_keys:
+            self._enqueue(packing_key)
+        for name in plan.delete_revisions:
+            await self._delete_revision(key, name)
+        if refusal is not None:
+            return REFUSED_RETRY_SECONDS
+        return plan.requeue_after
+
+    def _plan(self, key: TaskKey, *, refusal: str | None = None, gateways: tuple[GatewayView, ...] | None = None) -> TaskPlan:
+        task = self._fleet.task(key)
+        if not isinstance(task, TaskModel):
+            return TaskPlan()
+        snapshot = TaskSnapshot(
+            task=task,
+            namespace_labels=self._fleet.namespace_labels(key.namespace),
+            serving_classes=self._fleet.serving_classes(),
+            revisions=tuple(self._with_found_digest(key, revision) for revision in self._fleet.revisions(key)),
+            pools=self._fleet.pools(key.namespace),
+            gateways=gateways,
+            gateway_url=self._gateway_url,
+            refusal=refusal or self._pool_refusals.get(key),
+        )
+        return taskmodel.plan(snapshot, now=self._now())
+
+    def _with_found_digest(self, key: TaskKey, revision: TaskModelRevision) -> TaskModelRevision:
+        """The revision with a digest that was looked up meanwhile: this key is the only writer of its status."""
+        if revision.status.digest is not None:
+            return revision
+        for pool in self._fleet.pools(key.namespace):
+            digest = self._resolutions.digest(pool.metadata.uid, revision.metadata.name)
+            if digest is not None:
+                return revision.model_copy(update={"status": with_digest(revision, digest)})
+        return revision
+
+    async def _write(self, key: TaskKey, plan: TaskPlan) -> None:
+        for name, status in sorted(plan.revision_statuses.items()):
+            revision = self._fleet.revision(key.namespace, name)
+            if revision is not None:
+                await self._writer.write_status(TASK_MODEL_REVISIONS, revision.metadata, revision.status, status)
+        task = self._fleet.task(key)
+        if plan.status is None or not isinstance(task, TaskModel):
+            return
+        if await self._writer.write_status(TASK_MODELS, task.metadata, task.status, plan.status):
+            for note in plan.notes:
+                log.info(note, extra=fields(taskmodel=str(key)))
+            await self._events.write(TASK_MODELS, task.metadata, plan.events)
+
+    async def _delete_revision(self, key: TaskKey, name: str) -> None:
+        revision = self._fleet.revision(key.namespace, name)
+        if revision is not None:
+            await self._writer.delete(TASK_MODEL_REVISIONS, name, key.namespace, uid=revision.metadata.uid)
+
+    def _left_behind(self, key: TaskKey) -> None:
+        """The TaskModel is gone: Kubernetes takes its revisions, and packing its places."""
+        for pool in self._fleet.pools(key.namespace):
+            if any(member.task_model == key.name for member in pool.spec.members):
+                self._enqueue(key_of_pool(pool))
+
+    async def _say_unreadable(self, key: TaskKey, fault: Unreadable) -> None:
+        body = self._fleet.task_body(key)
+        if body is None:
+            return
+        metadata = Metadata.model_validate(body["metadata"])
+        before = _status_of(body)
+        message = f"can't be read: {fault.message}"
+        if _is_said(before, message, metadata.generation):
+            return
+        status, events = taskmodel.unreadable(before, message, generation=metadata.generation, now=self._now())
+        try:
+            written = await self._writer.write_status(TASK_MODELS, metadata, before, status)
+        except RefusedError as error:
+            # Nothing can be said on the object itself, so it is said here.
+            log.exception("the status of an unreadable TaskModel is refused", extra=fields(taskmodel=str(key)))
+            raise RetryError(str(error), least_seconds=REFUSED_RETRY_SECONDS) from error
+        if written:
+            await self._events.write(TASK_MODELS, metadata, events)
+
+
+def _status_of(body: Json) -> TaskModelStatus:
+    """What can be read of the status of a TaskModel whose spec can't."""
+    try:
+        return TaskModelStatus.model_validate(body.get("status") or {})
+    except ValueError:
+        return TaskModelStatus()
+
+
+def _is_said(status: TaskModelStatus, message: str, generation: int) -> bool:
+    accepted = next((condition for condition in status.conditions if condition.type == ConditionType.ACCEPTED), None)
+    return (
+        accepted is not None
+        and accepted.reason == Reason.INVALID_SPEC
+        and accepted.message == message
+        and accepted.observed_generation == generation
+    )

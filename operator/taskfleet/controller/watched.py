@@ -1,0 +1,18 @@
+"""The kinds that the operator watches, and which objects of them."""
+
+from taskfleet import names
+from taskfleet.controller.relist import Watched
+from taskfleet.controller.writer import CHILDREN
+from taskfleet.kube.resources import MODEL_POOLS, NAMESPACES, PODS, SERVING_CLASSES, TASK_MODEL_REVISIONS, TASK_MODELS
+
+# Chosen by the API server: other people's Deployments and pods cost nothing here.
+_OF_POOLS = names.LABEL_POOL
+
+WATCHED = (
+    Watched(NAMESPACES),
+    Watched(SERVING_CLASSES),
+    Watched(TASK_MODELS),
+    Watched(TASK_MODEL_REVISIONS),
+    Watched(MODEL_POOLS),
+    *(Watched(resource, _OF_POOLS) for resource in (*CHILDREN, PODS)),
+)

@@ -1,0 +1,167 @@
+"""Writes to the API server, and skips those that would change nothing: an apply of what is there already costs the server as much as one that changes something.
+
+An apply is skipped while the intent is the one applied last and the fields that are ours in the live object are those that this apply left: whoever changes or removes one of
+them takes it out of our field set. So drift is noticed without comparing values, and fields of others are none of our business.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from taskfleet.api.fields import Metadata, Model
+from taskfleet.controller import metrics
+from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of
+from taskfleet.controller.queue import RetryError
+from taskfleet.kube.client import Kube
+from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, ThrottledError
+from taskfleet.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    NETWORK_POLICIES,
+    POD_DISRUPTION_BUDGETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from taskfleet.logs import fields
+from taskfleet.resources.custom_objects import status_of
+
+log = logging.getLogger(__name__)
+
+CHILDREN = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, POD_DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
+_CHILD_BY_KIND = {resource.kind: resource for resource in CHILDREN}
+
+# A namespace that is ending takes no new objects; nothing of ours is missing there.
+_ENDING = "because it is being terminated"
+
+
+class RefusedError(Exception):
+    """The API server will not take the object as it is; its words, with the object in front."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    intent: str
+    uid: str
+    owned: str
+
+
+class Writer:
+    """All writes of objects and statuses. Answers go into the cache at once, so that the next decision sees them.
+
+    Every method raises RefusedError where the object is at fault, and RetryError where it is worth another attempt.
+    """
+
+    def __init__(self, kube: Kube, cache: Cache) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._applied: dict[tuple[Resource, ObjectKey], _Applied] = {}
+
+    async def apply_child(self, body: Json) -> bool:
+        """Applies a child of a ModelPool; True where a write was sent."""
+        return await self.apply(_CHILD_BY_KIND[body["kind"]], body)
+
+    async def apply(self, resource: Resource, body: Json, *, adopt: bool = False) -> bool:
+        """Applies an object; True where a write was sent.
+
+        `adopt`: after a restart, a live object that has everything of `body` counts as applied. Right for objects that nobody else writes, and saves a write for each of them.
+        """
+        key = key_of(body)
+        intent = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        live = self._cache.get(resource, key[1], key[0])
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            raise RetryError(f"{resource.kind} {key[0]}/{key[1]} is being deleted", least_seconds=1.0)
+        if live is not None and self._stands(resource, key, intent, live, body if adopt else None):
+            metrics.APPLIES.labels(resource.kind, "skipped").inc()
+            return False
+        answer = await self._send(resource, body, live)
+        self._cache.put(resource, answer)
+        self._remember(resource, key, intent, answer["metadata"]["uid"])
+        return True
+
+    async def write_status(self, resource: Resource, metadata: Metadata, before: Model, after: Model) -> bool:
+        """Writes a status that differs from the one before; True where a write was sent. It fails where the object has changed since the decision."""
+        if before == after:
+            return False
+        body = status_of(resource.kind, metadata.name, after, namespace=metadata.namespace, resource_version=metadata.resource_version)
+        try:
+            answer = await self._kube.apply_status(resource, body)
+        except NotFoundError:
+            return False
+        except ConflictError as error:
+            # The cache will have the newer version in a moment.
+            raise RetryError(error.message) from error
+        except KubeError as error:
+            raise _classified(resource, body, error) from error
+        self._cache.put(resource, answer)
+        return True
+
+    async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
+        """Deletes the object of that UID; one that is gone, or another of that name, is left alone."""
+        try:
+            await self._kube.delete(resource, name, namespace, uid=uid)
+        except ConflictError:
+            log.info("not deleted: another object has the name now", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
+            return
+        except KubeError as error:
+            raise _classified(resource, {"metadata": {"name": name, "namespace": namespace}}, error) from error
+        self.forget(resource, (namespace, name))
+        log.info("deleted", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
+
+    def forget(self, resource: Resource, key: ObjectKey) -> None:
+        """The object is gone; nothing need be remembered of it."""
+        self._applied.pop((resource, key), None)
+
+    def _stands(self, resource: Resource, key: ObjectKey, intent: str, live: Json, adoptable: Json | None) -> bool:
+        applied = self._applied.get((resource, key))
+        if applied is None and adoptable is not None and contains(live, adoptable):
+            self._remember(resource, key, intent, live["metadata"]["uid"])
+            return True
+        return applied is not None and applied == _Applied(
+            intent, live["metadata"]["uid"], self._cache.owned(resource, key[1], key[0]) or ""
+        )
+
+    def _remember(self, resource: Resource, key: ObjectKey, intent: str, uid: str) -> None:
+        self._applied[(resource, key)] = _Applied(intent, uid, self._cache.owned(resource, key[1], key[0]) or "")
+
+    async def _send(self, resource: Resource, body: Json, live: Json | None) -> Json:
+        try:
+            answer = await self._kube.apply(resource, body)
+        except KubeError as error:
+            raise _classified(resource, body, error) from error
+        metrics.APPLIES.labels(resource.kind, "sent").inc()
+        before = live["metadata"] if live is not None else {}
+        if before.get("resourceVersion") != answer["metadata"]["resourceVersion"]:
+            what = "created" if before.get("uid") != answer["metadata"]["uid"] else "changed"
+            log.info(what, extra=fields(kind=resource.kind, name="/".join(part for part in key_of(body) if part)))
+        return answer
+
+
+def contains(live: Any, intent: Any) -> bool:
+    """Has `live` everything of `intent`? Further fields of objects and further owners don't count; lists have the same length, in any order."""
+    if isinstance(intent, Mapping):
+        return isinstance(live, Mapping) and all(
+            name in live and (_covers(live[name], value) if name == "ownerReferences" else contains(live[name], value))
+            for name, value in intent.items()
+        )
+    if isinstance(intent, list):
+        return isinstance(live, list) and len(live) == len(intent) and _covers(live, intent)
+    return bool(live == intent)
+
+
+def _covers(live: Any, intent: list[Any]) -> bool:
+    return isinstance(live, list) and all(any(contains(one, wanted) for one in live) for wanted in intent)
+
+
+def _classified(resource: Resource, body: Json, error: KubeError) -> Exception:
+    name = "/".join(part for part in key_of(body) if part)
+    if isinstance(error, ForbiddenError) and _ENDING in error.message:
+        return RetryError(error.message, least_seconds=10.0)
+    if isinstance(error, InvalidError | ForbiddenError):
+        return RefusedError(f"{resource.kind} {name}: {error.message}")
+    log.warning("write failed", extra=fields(kind=resource.kind, name=name, why=error.message, status=error.status))
+    return RetryError(error.message, least_seconds=error.retry_after if isinstance(error, ThrottledError) else 0.0)
