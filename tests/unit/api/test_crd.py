@@ -8,6 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import ConfigDict, Field
 
+from taskfleet.api import generate
 from taskfleet.api.crd import DEFINITIONS, Definition, Schema, custom_resource_definition, root_schema
 from taskfleet.api.fields import Labels, Model, PodApiObject, Quantity, rules
 from taskfleet.api.generate import REPOSITORY, differences, generated_files, write
@@ -211,3 +212,12 @@ def test_the_chart_carries_the_same_definitions() -> None:
     for definition in DEFINITIONS:
         name = f"{custom_resource_definition(definition)['metadata']['name'].partition('.')[2]}_{definition.plural}.yaml"
         assert files[f"crds/{name}"] == files[f"charts/taskfleet/files/crds/{name}"]
+
+
+def test_the_check_tells_by_its_exit_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+    assert generate.main(["--check"]) == 1
+    assert "maxLength" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
