@@ -6,7 +6,7 @@ import sys
 import time
 
 from taskfleet import logs
-from taskfleet.agent.base_stage import READY_FILE
+from taskfleet.agent import signs
 from taskfleet.agent.settings import AgentSettings
 from taskfleet.logs import fields
 
@@ -18,7 +18,7 @@ def run(settings: AgentSettings) -> None:
     logs.configure(level=settings.log_level, style=settings.log_style)
     # As a container's first process it would not be ended by a signal that it doesn't handle.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    sign = settings.run / READY_FILE
+    sign = settings.run / signs.BASE_READY
     log.info("waiting for the base", extra=fields(sign=str(sign)))
     while not sign.exists():
         time.sleep(0.2)

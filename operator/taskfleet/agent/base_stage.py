@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from taskfleet.agent import signs
 from taskfleet.agent.board import Board
 from taskfleet.agent.desired import DesiredDocument
 from taskfleet.agent.pace import Pace
@@ -18,8 +19,6 @@ from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
-READY_FILE = "base-ready"
-
 
 class BaseStage:
     """`shapes` is None until the base is staged; a pool's base never changes, so what is staged stays."""
@@ -29,7 +28,7 @@ class BaseStage:
         self._staging = staging
         self._board = board
         self._pace = pace
-        self._sign = run_folder / READY_FILE
+        self._sign = run_folder / signs.BASE_READY
         self._changed = asyncio.Event()
         self._failures = 0
         self._refused: tuple[str, Limits] | None = None

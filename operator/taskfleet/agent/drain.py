@@ -7,6 +7,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from taskfleet.agent import signs
 from taskfleet.agent.board import Board
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
@@ -15,16 +16,13 @@ from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
-ASKED_FILE = "drain"
-DONE_FILE = "drained"
-
 
 class Drain:
     """While it is on, requests are answered with 421, so that the gateway asks another pod."""
 
     def __init__(self, *, folder: Path, flights: Flights, board: Board, watch: EngineWatch, pace: Pace, seconds: float) -> None:
-        self._asked = folder / ASKED_FILE
-        self._done = folder / DONE_FILE
+        self._asked = folder / signs.DRAIN
+        self._done = folder / signs.DRAINED
         self._flights = flights
         self._board = board
         self._watch = watch

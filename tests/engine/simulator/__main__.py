@@ -19,7 +19,8 @@ async def serve(options: Options) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    runner = web.AppRunner(Server(core).application(), access_log=None, shutdown_timeout=0)
+    # As vLLM does, a request ends with its client.
+    runner = web.AppRunner(Server(core).application(), access_log=None, shutdown_timeout=0, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, options.host, options.port).start()
     print(f"simulating vLLM on http://{options.host}:{options.port}", file=sys.stderr, flush=True)
