@@ -9,7 +9,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.apiserver.conftest import ROOT, ApiServer
 from tests.cluster.api import ENDPOINT_SLICE, POOL, REVISION, TASK_MODEL, Object, eventually
 from tests.unit.gateway.pods import Pod
 
-SYSTEM = "taskfleet-system"
+SYSTEM = "gateway-under-test"
 GATEWAY = "taskfleet-gateway"
 OPERATOR = "taskfleet-operator"
 AUDIENCE = "taskfleet-gateway"
@@ -136,8 +138,15 @@ class ServedTask:
 def prepare(server: ApiServer) -> None:
     """Namespace, ServiceAccounts and the chart's own rights for the gateway."""
     server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-    rights = server.helm("template", "taskfleet", str(ROOT / "charts" / "taskfleet"), "-n", SYSTEM, "-s", "templates/gateway-rbac.yaml")
-    server.kubectl("apply", "-f", "-", stdin=rights)
+    chart = ("template", "taskfleet", str(ROOT / "charts" / "taskfleet"), "-n", SYSTEM, "--set", "image.repository=none")
+    rights = list(yaml.safe_load_all(server.helm(*chart, "-s", "templates/gateway-rbac.yaml")))
+    for item in rights:
+        # Names of the cluster's own scope belong to whoever installs the chart as a whole.
+        if item["kind"].startswith("Cluster"):
+            item["metadata"]["name"] = SYSTEM
+        if item.get("roleRef", {}).get("kind") == "ClusterRole":
+            item["roleRef"]["name"] = SYSTEM
+    server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
 
 
 @contextmanager
@@ -185,35 +194,48 @@ async def pods(server: ApiServer, *names: str, models: set[str]) -> AsyncIterato
 
 
 class Cable:
-    """The network between gateway and API server, to be cut."""
+    """The network between gateway and API server, to be cut. Lives in a thread of its own: tests wait for the gateway without an event loop."""
 
     def __init__(self, server: ApiServer) -> None:
         target = urlsplit(server.api.url)
         self._host, self._port = str(target.hostname), target.port or 443
+        self._listening: Future[int] = Future()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._cut = False
+        self._whole = True
 
-    async def __aenter__(self) -> str:
-        self._listener = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        return f"https://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+    @contextmanager
+    def laid(self) -> Iterator[str]:
+        """Gives the address to use instead of the API server's."""
+        thread = threading.Thread(target=asyncio.run, args=[self._run()])
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{self._listening.result(timeout=10)}"
+        finally:
+            self.cut()
+            self._loop.call_soon_threadsafe(self._over.set)
+            thread.join(timeout=10)
 
-    async def __aexit__(self, *_: object) -> None:
-        self.cut()
-        self._listener.close()
-        await self._listener.wait_closed()
+    async def _run(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._join, "127.0.0.1", 0) as listener:
+            self._listening.set_result(listener.sockets[0].getsockname()[1])
+            await self._over.wait()
 
     def cut(self) -> None:
         """Nothing goes through any more, and what was open breaks."""
-        self._cut = True
-        for writer in self._writers:
-            writer.close()
+        self._whole = False
+        self._loop.call_soon_threadsafe(self._break)
 
     def mend(self) -> None:
-        self._cut = False
+        self._whole = True
+
+    def _break(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
-            writer.close()
+        if not self._whole:
+            writer.transport.abort()
             return
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         self._writers |= {writer, far_writer}
@@ -233,7 +255,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def reachable_address(server: ApiServer) -> str:
-    """This machine's address towards the API server, or towards anywhere where that is the loopback interface."""
+    """Address of this machine towards the API server, or towards anywhere where that is the loopback interface."""
     for far in (str(urlsplit(server.api.url).hostname), "192.0.2.1"):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((far, 9))

@@ -84,6 +84,8 @@ class Pod:
     pool_uid: str = "uid-tiny-pool"
     models: set[str] = field(default_factory=set)
     answer: Answer = completion
+    host: str = "127.0.0.1"
+    any_token: bool = False  # a test looks at the tokens itself
     received: list[Received] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,7 +98,7 @@ class Pod:
         app.router.add_post("/v1/{route:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, self.host, 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.address = f"{host}:{port}"
@@ -109,7 +111,7 @@ class Pod:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self.received.append(Received(request.path, request.headers, body))
-        if request.headers.get("Authorization") != f"Bearer token-for-{self.pool_uid}":
+        if not self.any_token and request.headers.get("Authorization") != f"Bearer token-for-{self.pool_uid}":
             return await refusing(401, "unauthorized")(self, request, body)
         if body["model"] not in self.models:
             return await refusing(421)(self, request, body)

@@ -1,0 +1,67 @@
+"""A gateway for measurements: the real server, routing, authentication cache, shaping and metering, with one upstream and an API server that allows everything.
+
+python -m tests.benchmarks.gateway_process --port 9001 --upstream 127.0.0.1:9000
+"""
+
+import argparse
+import asyncio
+import time
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from taskfleet.gateway import upstream
+from taskfleet.gateway.auth import KubernetesAccess
+from taskfleet.gateway.main import assemble, timeouts
+from taskfleet.gateway.server import server
+from taskfleet.gateway.settings import GatewaySettings
+from taskfleet.gateway.upstream import Upstream
+from taskfleet.kube.identity import Identity
+from taskfleet.names import GATEWAY_AUDIENCE
+from tests.unit.gateway.builders import at, pool, revision, task, traffic
+
+
+class Allowing:
+    """Answers of an API server that allows everything; cached by the gateway like any other's."""
+
+    async def review_token(self, *_: object, **__: object) -> Identity | None:
+        return Identity(username="system:serviceaccount:finance:client", audiences=(GATEWAY_AUDIENCE,))
+
+    async def review_access(self, *_: object, **__: object) -> bool:
+        return True
+
+
+class FixedTokens:
+    async def get(self, audience: str) -> str:
+        return f"token-for-{audience}"
+
+
+async def serve(port: int, address: str) -> None:
+    settings = GatewaySettings(namespace="taskfleet-system")
+    access = KubernetesAccess(Allowing(), audience=GATEWAY_AUDIENCE, timeout=3, clock=time.time)
+    async with upstream.session() as session:
+        sender = Upstream(session, FixedTokens(), timeouts(settings))
+        gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
+        for number in range(1000):
+            gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
+            gateway.table.put_revision(revision(f"task-{number}-1", of=f"task-{number}", owner=f"u-{number}"))
+        gateway.table.put_pool(pool())
+        gateway.table.put_task(task(to=[traffic("vendor-1")]))
+        gateway.table.put_revision(revision("vendor-1", settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
+        gateway.table.put_slice(at(address))
+        runner = web.ServerRunner(server(gateway.api.handle))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--upstream", required=True, help="host:port")
+    given = parser.parse_args()
+    asyncio.run(serve(given.port, given.upstream))
+
+
+if __name__ == "__main__":
+    main()

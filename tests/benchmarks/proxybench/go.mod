@@ -1,0 +1,3 @@
+module taskfleet.dev/proxybench
+
+go 1.24
