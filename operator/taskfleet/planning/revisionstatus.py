@@ -80,7 +80,8 @@ def adapter_finding(place: Placement) -> Finding:
         if place.status is None or place.status.state.value == "Proven":
             reason = Reason.RESOLVING if unresolved else Reason.LOADING
             return Finding(ConditionType.ADAPTER_READY, False, reason, "the pool has not said anything about it yet")
-    return Finding(ConditionType.ADAPTER_READY, False, known(place.status.reason, Reason.LOADING), place.status.message)
+    message = place.status.message or f"the pool says {place.status.state.value}"
+    return Finding(ConditionType.ADAPTER_READY, False, known(place.status.reason, Reason.LOADING), message)
 
 
 def _digest_of_member(places: Iterable[Placement]) -> str | None:
