@@ -277,7 +277,7 @@ class RolloutStatus(Model):
     """Where a rollout stands."""
 
     revision: Annotated[DnsLabel, Field(description="The revision that is rolled.")]
-    phase: Annotated[str, Field(max_length=32, description="Resolving, Proving, Switching, Draining, Done or Failed.")]
+    phase: Annotated[str, Field(max_length=32, description="Resolving, Proving, Draining, Done or Failed.")]
     started_at: Annotated[str | None, Field(max_length=32, json_schema_extra={"format": "date-time"}, description="When it began.")] = None
     message: Annotated[str | None, Field(max_length=1024, description="One sentence for people.")] = None
 
