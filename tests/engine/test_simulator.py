@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from taskfleet.engines import errors
-from taskfleet.engines.vllm.client import VllmClient
+from taskfleet.engines.vllm.client import Timeouts, VllmClient
 from tests.engine.adapter_files import write_adapter
 from tests.engine.running import BASE_NAME, RunningEngine, settings, start
 from tests.engine.simulator.schema import simplest
@@ -95,6 +95,30 @@ async def test_lost_reply_of_a_load_hides_a_success(
         await client.load("lost", str(path))
     assert "lost" in {model.name for model in await client.models()}
     await client.load("lost", str(path))
+
+
+async def test_load_goes_on_when_its_client_is_gone_and_generation_does_not(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    engine = start("simulator", tmp_path, settings(tmp_path), "--sim-load-seconds=1", "--sim-token-seconds=60")
+    try:
+        hasty, patient = VllmClient(session, engine.base_url, Timeouts(change=0.2, probe=0.2)), VllmClient(session, engine.base_url)
+        with pytest.raises(errors.OutcomeUnknownError):
+            await hasty.load("late", str(write_adapter(tmp_path / "late")))
+
+        async def loaded() -> bool:
+            return "late" in {model.name for model in await patient.models()}
+
+        await until(loaded, limit=30)
+        generation = asyncio.create_task(ask(session, engine, "late"))
+
+        async def running(count: int) -> bool:
+            async with session.get(f"{engine.base_url}/metrics") as response:
+                return f'vllm:num_requests_running{{engine="0",model_name="{BASE_NAME}"}} {count}\n' in await response.text()
+
+        await until(lambda: running(1), limit=30)
+        generation.cancel()
+        await until(lambda: running(0), limit=30)
+    finally:
+        engine.stop()
 
 
 async def test_request_can_ask_for_trouble(session: aiohttp.ClientSession, engine: RunningEngine) -> None:

@@ -1,5 +1,6 @@
 """The routes of vLLM's server, and `/sim/faults` for trouble on demand."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,8 @@ class Server:
         if not name or not path:
             raise RefusedError(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
         try:
-            await self._core.load(name, path)
+            # Generation ends with its client, a load does not: who hangs up meanwhile finds it done later.
+            await asyncio.shield(self._core.load(name, path))
         except NameListedError as refused:
             raise RefusedError(400, str(refused), "InvalidUserInput") from refused
         except AdapterMissingError as missing:
