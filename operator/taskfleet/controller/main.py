@@ -42,11 +42,11 @@ async def _serve(settings: OperatorSettings) -> str | None:
 
     # A restarted container has the same pod name, and is another replica all the same.
     replica = await Replica.open(settings, identity=f"{settings.pod_name}_{uuid.uuid4().hex[:8]}", fail=fail)
-    await kopf.operator(registry=registry(replica), settings=quiet_kopf.settings(), clusterwide=True, stop_flag=stop)
+    await kopf.operator(registry=registry(replica, stop), settings=quiet_kopf.settings(), clusterwide=True, stop_flag=stop)
     return failures[0] if failures else None
 
 
-def registry(replica: Replica) -> kopf.OperatorRegistry:
+def registry(replica: Replica, stopped: asyncio.Event) -> kopf.OperatorRegistry:
     """All that kopf is told to do. Handlers are coroutines, because kopf runs plain functions in threads."""
     found = kopf.OperatorRegistry()
     permanent = kopf.ErrorsMode.PERMANENT
@@ -62,6 +62,8 @@ def registry(replica: Replica) -> kopf.OperatorRegistry:
     @kopf.on.cleanup(registry=found, errors=permanent)
     async def stop(**_: Any) -> None:
         await replica.stop()
+        # Kopf would wait five seconds for its own task that waits for this flag.
+        stopped.set()
 
     for watched in WATCHED:
         watch(watched.resource, replica, found)
