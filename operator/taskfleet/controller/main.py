@@ -41,8 +41,12 @@ async def _serve(settings: OperatorSettings) -> str | None:
         stop.set()
 
     # A restarted container has the same pod name, and is another replica all the same.
-    replica = await Replica.open(settings, identity=f"{settings.pod_name}_{uuid.uuid4().hex[:8]}", fail=fail)
-    await kopf.operator(registry=registry(replica, stop), settings=quiet_kopf.settings(), clusterwide=True, stop_flag=stop)
+    identity = f"{settings.pod_name}_{uuid.uuid4().hex[:8]}"
+    replica = await Replica.open(settings, identity=identity, fail=fail)
+    handlers = registry(replica, stop)
+    # Without an identity kopf asks for the user's name, and the container's user has none. Its type for it is not public.
+    own_id: Any = identity
+    await kopf.operator(registry=handlers, settings=quiet_kopf.settings(), clusterwide=True, stop_flag=stop, identity=own_id)
     return failures[0] if failures else None
 
 
