@@ -8,7 +8,7 @@ import typer
 from taskfleet import __version__
 from taskfleet.settings import SettingsError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fleets of task models on Kubernetes.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Fleets of task models on Kubernetes.")
 agent_app = typer.Typer(no_args_is_help=True, help="The sidecar of a pool's pods.")
 app.add_typer(agent_app, name="agent")
 
