@@ -26,7 +26,7 @@ def install(cluster: Cluster) -> None:
     for name in ("taskfleet-operator", "taskfleet-gateway"):
         # The image keeps its name while its content changes with the checkout.
         cluster.kubectl("rollout", "restart", f"deployment/{name}", "--namespace", SYSTEM)
-        rolled_out(api, name, SYSTEM)
+        rolled_out(api, name, SYSTEM, within=120)
     api.close()
 
 
