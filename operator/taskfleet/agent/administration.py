@@ -61,7 +61,7 @@ class Administration:
             offered = DesiredState.model_validate_json(await request.read())
         except ValidationError as error:
             return _problem(400, Reason.INVALID_SPEC, f"no desired document: {error.errors(include_input=False)[0]['msg']}", permanent=True)
-        verdict = await self._document.offer(offered, replaces_equal=True)
+        verdict = self._document.offer(offered, replaces_equal=True)
         if verdict in _REFUSALS:
             log.warning("desired document is refused", extra=fields(why=verdict.value, generation=offered.generation))
             return _problem(409, Reason.INVALID_SPEC, _REFUSALS[verdict], permanent=verdict is not Offer.STALE)

@@ -4,9 +4,7 @@ Documents come by the mounted ConfigMap, at the kubelet's pace, and by PUT, at o
 which lives as long as the pod: a restarted agent doesn't go back to a mounted document that is behind.
 """
 
-import asyncio
 import logging
-import os
 from enum import Enum
 from pathlib import Path
 
@@ -64,7 +62,6 @@ class DesiredDocument:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._lock = asyncio.Lock()
         self.current: DesiredState | None = None
 
     def restore(self) -> None:
@@ -77,20 +74,15 @@ class DesiredDocument:
             # Of another version of this program. The mounted document says the same or newer.
             log.warning("kept document can't be read", extra=fields(error=error.errors(include_input=False)[0]["msg"]))
 
-    async def offer(self, document: DesiredState, *, replaces_equal: bool) -> Offer:
-        """Judges a document, and keeps it if it is accepted. Raises OSError when it can't be kept; then nothing has changed."""
-        async with self._lock:
-            verdict = judge(self.current, document, replaces_equal=replaces_equal)
-            if verdict is Offer.ACCEPTED:
-                await asyncio.to_thread(_write, self._path, document.model_dump_json(by_alias=True).encode())
-                self.current = document
-            return verdict
+    def offer(self, document: DesiredState, *, replaces_equal: bool) -> Offer:
+        """Judges a document, and keeps it if it is accepted. Raises OSError when it can't be kept; then nothing has changed.
 
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+        Without an await: a PUT whose sender goes away can't leave it half done. It has to outlive this process only, so the disk is not waited for.
+        """
+        verdict = judge(self.current, document, replaces_equal=replaces_equal)
+        if verdict is Offer.ACCEPTED:
+            beside = self._path.with_name(f".{FILE}")
+            beside.write_text(document.model_dump_json(by_alias=True))
+            beside.replace(self._path)
+            self.current = document
+        return verdict

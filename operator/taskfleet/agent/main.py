@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # How long connections may take to close once nothing is in flight any more.
 CLOSE_SECONDS = 2.0
+# Loads that the engine is asked for at a time. It works on one after the other; those that wait long would look like lost ones.
+ENGINE_CHANGES = 4
 
 
 def run(settings: AgentSettings) -> None:
@@ -93,6 +95,7 @@ class Agent:
                 board=self.board,
                 metrics=metrics,
                 pace=pace,
+                engine_slots=asyncio.Semaphore(ENGINE_CHANGES),
             ),
             tasks,
         )
@@ -130,7 +133,7 @@ class Agent:
         self._document.restore()
         if self._document.current is not None:
             self._take_up(self._document.current)
-        await self._files.look()
+        self._files.look()
         self._loops = [self._tasks.create_task(part) for part in (self._files.run(), self._base.run(), self._watch.run(), self.drain.run())]
         # Cancelled with its client: what nobody waits for any more is not generated.
         runner = web.AppRunner(self.application, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_SECONDS)
@@ -144,9 +147,9 @@ class Agent:
             loop.cancel()
         self._residents.cancel()
 
-    async def _offered_by_file(self, document: DesiredState) -> None:
+    def _offered_by_file(self, document: DesiredState) -> None:
         # At the start what was kept counts more than a mounted document of the same generation: only the kept one can be the later of the two.
-        verdict = await self._document.offer(document, replaces_equal=bool(self._loops))
+        verdict = self._document.offer(document, replaces_equal=bool(self._loops))
         if verdict is Offer.ACCEPTED:
             self._take_up(document)
         elif verdict is not Offer.UNCHANGED:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ class PoolFiles:
     """Calls back with each new content. What can't be read is said once and left aside: the last good content stays in force."""
 
     def __init__(
-        self, folder: Path, *, on_desired: Callable[[DesiredState], Awaitable[None]], on_trust: Callable[[Trust], None], every: float
+        self, folder: Path, *, on_desired: Callable[[DesiredState], None], on_trust: Callable[[Trust], None], every: float
     ) -> None:
         self._folder = folder
         self._on_desired = on_desired
@@ -33,10 +33,10 @@ class PoolFiles:
 
     async def run(self) -> None:
         while True:
-            await self.look()
+            self.look()
             await asyncio.sleep(self._every)
 
-    async def look(self) -> None:
+    def look(self) -> None:
         """Reads what has changed since the last look."""
         if (text := self._changed(TRUST_KEY)) is not None:
             trust = _parsed(Trust, text, TRUST_KEY)
@@ -45,7 +45,15 @@ class PoolFiles:
         if (text := self._changed(DESIRED_KEY)) is not None:
             desired = _parsed(DesiredState, text, DESIRED_KEY)
             if desired is not None:
-                await self._on_desired(desired)
+                self._hand_over(desired)
+
+    def _hand_over(self, desired: DesiredState) -> None:
+        try:
+            self._on_desired(desired)
+        except OSError as error:
+            # A full disk ends nothing that is being served. The document is offered again at the next look.
+            log.error("document can't be kept", extra=fields(error=str(error)))  # noqa: TRY400  (no fault of the code)
+            self._stamps.pop(DESIRED_KEY, None)
 
     def _changed(self, name: str) -> bytes | None:
         path = self._folder / name

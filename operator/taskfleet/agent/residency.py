@@ -44,6 +44,7 @@ class Surroundings:
     board: Board
     metrics: AgentMetrics
     pace: Pace
+    engine_slots: asyncio.Semaphore  # changes of the engine under way at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class Residency:
             self._failures, self._failing_since, self._answered = 0, None, False
         if self._phase is AdapterPhase.PROVEN and wish is None:
             self._report(AdapterPhase.DRAINING, Reason.LOADING, "no longer wanted; requests in flight are finished")
+        elif self._phase is AdapterPhase.PROVEN:
+            self._report(AdapterPhase.PROVEN, Reason.PROVEN, "")  # the same bytes may become another revision's
         self._kick.set()
 
     def kick(self) -> None:
@@ -163,9 +166,11 @@ class Residency:
             if not self._near.watch.healthy:
                 self._progress(AdapterPhase.LOADING, "staged; waiting for the engine")
                 return None
-            run_of_engine = self._near.watch.starts
-            await self._load(path)
-            await self._prove(path)
+            async with self._near.engine_slots:
+                self._still(wish)
+                run_of_engine = self._near.watch.starts
+                await self._load(path)
+                await self._prove(path)
         except ArtifactError as error:
             return self._artifact_objection(error, wish)
         except EngineError as error:
@@ -233,8 +238,9 @@ class Residency:
     async def _unloaded(self) -> bool:
         """Unloads it; true once the engine's own listing confirms that it is absent."""
         try:
-            await self._near.engine.unload(self.engine_name)
-            return await self._listed() is None
+            async with self._near.engine_slots:
+                await self._near.engine.unload(self.engine_name)
+                return await self._listed() is None
         except EngineError as error:
             log.warning("adapter can't be unloaded", extra=fields(adapter=self.engine_name, error=str(error)))
             return False

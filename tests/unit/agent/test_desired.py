@@ -59,19 +59,19 @@ def test_generation_never_goes_back_and_the_pool_never_changes(offers: list[tupl
             assert current.pool == before.pool
 
 
-async def test_accepted_document_outlives_the_process(tmp_path: Path) -> None:
+def test_accepted_document_outlives_the_process(tmp_path: Path) -> None:
     first = DesiredDocument(tmp_path)
-    assert await first.offer(document(5, "a"), replaces_equal=False) is Offer.ACCEPTED
+    assert first.offer(document(5, "a"), replaces_equal=False) is Offer.ACCEPTED
     second = DesiredDocument(tmp_path)
     second.restore()
     assert second.current == document(5, "a")
-    assert await second.offer(document(4), replaces_equal=True) is Offer.STALE
+    assert second.offer(document(4), replaces_equal=True) is Offer.STALE
 
 
-async def test_document_that_cannot_be_kept_is_not_in_force(tmp_path: Path) -> None:
+def test_document_that_cannot_be_kept_is_not_in_force(tmp_path: Path) -> None:
     keeping = DesiredDocument(tmp_path / "missing")
     with pytest.raises(OSError, match="missing"):
-        await keeping.offer(document(1), replaces_equal=False)
+        keeping.offer(document(1), replaces_equal=False)
     assert keeping.current is None
 
 
