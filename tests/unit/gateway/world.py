@@ -16,7 +16,7 @@ from taskfleet.gateway.main import Gateway, assemble, timeouts
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.gateway.server import server
 from taskfleet.gateway.settings import GatewaySettings
-from taskfleet.gateway.upstream import Upstream
+from taskfleet.gateway.upstream import PoolTokens, Upstream
 from taskfleet.names import engine_name
 from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
 from tests.unit.gateway.pods import Pod
@@ -87,12 +87,12 @@ def place(table: RouteTable, *pods: Pod) -> None:
 
 
 @asynccontextmanager
-async def running(*pods: Pod, access: Access | None = None, **settings: Any) -> AsyncIterator[World]:
+async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens | None = None, **settings: Any) -> AsyncIterator[World]:
     """A gateway that serves finance/vendor by `pods`."""
     chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 5.0, **settings})
     registry = CollectorRegistry()
     async with upstream.session() as session, aiohttp.ClientSession() as client:
-        sender = Upstream(session, Tokens(), timeouts(chosen))
+        sender = Upstream(session, tokens or Tokens(), timeouts(chosen))
         gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry)
         if pods:
             serve(gateway.table, *pods)

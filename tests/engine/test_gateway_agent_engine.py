@@ -1,0 +1,293 @@
+"""Gateway, agent and engine together: right bytes for every name, streams, figures, and nothing lost while pods come, go and change."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskfleet.api.agent import AdapterPhase, DesiredAdapter
+from taskfleet.api.taskmodel import Adapter
+from taskfleet.gateway.records import Endpoint, SliceRecord
+from taskfleet.names import engine_name
+from tests.engine import issuer
+from tests.engine.adapter_files import write_adapter
+from tests.engine.agent_pod import NAMESPACE, UID, Pod, running_pod
+from tests.engine.running import TINY_MODEL
+from tests.engine.waiting import until
+from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.gateway import builders
+from tests.unit.gateway.world import World, running
+
+OTHER_UID = "0b7c3c5e-0000-4000-8000-000000000002"
+
+
+class PoolTokens:
+    """Tokens as the API server would mint them for the gateway: one pool's each."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = {}
+
+    async def get(self, audience: str) -> str:
+        return self._kept.setdefault(audience, issuer.token(audience))
+
+
+@dataclass(frozen=True)
+class Version:
+    """An adapter in the registry: what agents are to hold, and how its bytes show in the simulator's answers."""
+
+    desired: DesiredAdapter
+    mark: str
+
+
+@dataclass
+class Load:
+    """Constant requests for a task, and what came of them."""
+
+    world: World
+    model: str
+    answers: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    async def client(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            status, text = await ask(self.world, self.model)
+            (self.answers if status == 200 else self.failures).append(text)
+
+    @asynccontextmanager
+    async def running(self, clients: int = 4) -> AsyncIterator[None]:
+        over = asyncio.Event()
+        tasks = [asyncio.create_task(self.client(over)) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            over.set()
+            await asyncio.gather(*tasks)
+
+    async def goes_on(self, *, more: int = 40) -> None:
+        """Waits for further answers."""
+        enough = len(self.answers) + more
+
+        async def reached() -> bool:
+            return len(self.answers) >= enough or bool(self.failures)
+
+        await until(reached, limit=60)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    with running_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+async def ask(world: World, model: str, **fields: Any) -> tuple[int, str]:
+    """The status, and the answer's text or the error."""
+    async with world.post({"model": model, "prompt": "from Wonka Ltd", "max_tokens": 32, **fields}, path="/v1/completions") as response:
+        body = await response.json()
+        return response.status, str(body["choices"][0]["text"]) if response.status == 200 else json.dumps(body)
+
+
+def version(pod: Pod, folder: Path, task: str, name: str, *, seed: int, namespace: str = NAMESPACE) -> Version:
+    """Makes an adapter of random weights and pushes it."""
+    files = write_adapter(folder / f"{namespace}-{task}-{name}", seed=seed)
+    mark = hashlib.sha256((files / "adapter_model.safetensors").read_bytes()).hexdigest()[:12]
+    desired = pod.adapter(files, task, name)
+    assert desired.adapter.digest is not None
+    adapter = Adapter(source=desired.adapter.source, version=name, digest=desired.adapter.digest)
+    renamed = DesiredAdapter(engine_name=engine_name(namespace, task, desired.adapter.digest), revision=desired.revision, adapter=adapter)
+    return Version(renamed, mark)
+
+
+def route(world: World, task: str, to: Version, *, namespace: str = NAMESPACE, pool: str = "tiny", uid: str = "") -> None:
+    """The task exists, and all its traffic goes to a version."""
+    uid = uid or f"uid-{namespace}-{task}"
+    revision = to.desired.revision
+    world.table.put_revision(
+        builders.revision(revision, of=task, namespace=namespace, owner=uid, digest=to.desired.adapter.digest, phase="Stable")
+    )
+    world.table.put_task(builders.task(task, namespace=namespace, uid=uid, to=[builders.traffic(revision, pool=pool)]))
+
+
+def place(world: World, *pods: Pod, namespace: str = NAMESPACE, pool: str = "tiny", uid: str = UID) -> None:
+    """These pods are Ready."""
+    world.table.put_pool(builders.pool(pool, namespace=namespace, uid=uid))
+    endpoints = tuple(Endpoint(f"127.0.0.1:{pod.port}", uid) for pod in pods)
+    world.table.put_slice(SliceRecord(namespace=namespace, name=f"{pool}-x", pool=pool, pool_uid=uid, endpoints=endpoints))
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running(tokens=PoolTokens(), hold_seconds=60.0) as started:
+        yield started
+
+
+@asynccontextmanager
+async def two_pods(folder: Path, registry: RegistryProcess) -> AsyncIterator[tuple[Pod, Pod]]:
+    """Two pods of one pool."""
+    async with AsyncExitStack() as stack:
+        started = []
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            started.append(await stack.enter_async_context(running_pod(folder / name, registry, TINY_MODEL / "base")))
+        yield started[0], started[1]
+
+
+async def hold_everywhere(pods: tuple[Pod, ...], *versions: Version) -> None:
+    """All pods have proven these versions."""
+    for pod in pods:
+        await pod.want(*(version.desired for version in versions))
+    for pod in pods:
+        await pod.reach({version.desired.revision: AdapterPhase.PROVEN for version in versions})
+
+
+async def test_every_name_is_answered_by_its_own_bytes(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with two_pods(tmp_path, registry) as pods:
+        versions = {task: version(pods[0], tmp_path, task, "v1", seed=seed) for seed, task in enumerate(("vendor", "date", "total"))}
+        await hold_everywhere(pods, *versions.values())
+        for task, one in versions.items():
+            route(world, task, one)
+        place(world, *pods)
+        tasks = list(versions) * 40
+        answers = await asyncio.gather(*(ask(world, f"{NAMESPACE}/{task}") for task in tasks))
+        for task, (status, text) in zip(tasks, answers, strict=True):
+            assert (status, text.split()[:2]) == (200, ["adapter", versions[task].mark])
+
+
+async def test_same_names_in_two_namespaces_never_cross_answer(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        pods = []
+        for name, uid in (("finance", UID), ("legal", OTHER_UID)):
+            (tmp_path / name).mkdir()
+            pods.append(await stack.enter_async_context(running_pod(tmp_path / name, registry, TINY_MODEL / "base", uid=uid)))
+        finance, legal = pods
+        ours = version(finance, tmp_path, "total", "v1", seed=1)
+        theirs = version(legal, tmp_path, "total", "v2", seed=2, namespace="legal")
+        await hold_everywhere((finance,), ours)
+        await hold_everywhere((legal,), theirs)
+        route(world, "total", ours)
+        route(world, "total", theirs, namespace="legal")
+        place(world, finance)
+        place(world, legal, namespace="legal", uid=OTHER_UID)
+        models = ["finance/total", "legal/total"] * 40
+        answers = await asyncio.gather(*(ask(world, model) for model in models))
+        for model, (status, text) in zip(models, answers, strict=True):
+            expected = ours.mark if model.startswith("finance") else theirs.mark
+            assert (status, text.split()[1]) == (200, expected)
+        # A name that only the other's pool has is not there, even where its pod stands in the way.
+        place(world, legal)
+        world.table.remove_slice("legal", "tiny-x")
+        status, _ = await asyncio.wait_for(ask(world, "finance/nothing"), 10)
+        assert status == 404
+
+
+async def test_stream_says_the_same_as_the_whole_answer_and_is_counted_alike(
+    world: World, registry: RegistryProcess, tmp_path: Path
+) -> None:
+    async with running_pod(tmp_path, registry, TINY_MODEL / "base") as pod:
+        vendor = version(pod, tmp_path, "vendor", "v1", seed=1)
+        await hold_everywhere((pod,), vendor)
+        route(world, "vendor", vendor)
+        place(world, pod)
+        labels = {"namespace": NAMESPACE, "task_model": "vendor", "revision": "vendor-v1"}
+        status, whole = await ask(world, "finance/vendor")
+        assert status == 200
+        tokens = [world.figure(f"{kind}_tokens_total", **labels) for kind in ("prompt", "completion")]
+        assert min(tokens) > 0
+        for asked in (False, True):
+            options = {"stream_options": {"include_usage": True}} if asked else {}
+            body = {"model": "finance/vendor", "prompt": "from Wonka Ltd", "max_tokens": 32, "stream": True, **options}
+            async with world.post(body, path="/v1/completions") as response:
+                lines = [line[6:] for line in (await response.text()).splitlines() if line.startswith("data: ")]
+            assert lines[-1] == "[DONE]"
+            chunks = [json.loads(line) for line in lines[:-1]]
+            assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == whole
+            assert {chunk["model"] for chunk in chunks} == {"finance/vendor"}
+            assert any(chunk.get("usage") for chunk in chunks) is asked
+        counted = [world.figure(f"{kind}_tokens_total", **labels) for kind in ("prompt", "completion")]
+        assert counted == [3 * count for count in tokens]
+
+
+async def test_drain_of_a_pod_loses_no_request(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with two_pods(tmp_path, registry) as pods:
+        vendor = version(pods[0], tmp_path, "vendor", "v1", seed=1)
+        await hold_everywhere(pods, vendor)
+        route(world, "vendor", vendor)
+        place(world, *pods)
+        load = Load(world, "finance/vendor")
+        async with load.running():
+            await load.goes_on()
+            # As the engine's preStop does it; the route is still there, as it is while the news travels.
+            (pods[0].path("run") / "drain").touch()
+
+            async def drained() -> bool:
+                return (pods[0].path("run") / "drained").exists()
+
+            await until(drained, limit=60)
+            await load.goes_on()
+            place(world, pods[1])
+            pods[0].stop()
+            await load.goes_on()
+        assert not load.failures
+
+
+async def test_death_of_an_engine_loses_no_request(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with two_pods(tmp_path, registry) as pods:
+        vendor = version(pods[0], tmp_path, "vendor", "v1", seed=1)
+        await hold_everywhere(pods, vendor)
+        route(world, "vendor", vendor)
+        place(world, *pods)
+        load = Load(world, "finance/vendor")
+        async with load.running():
+            await load.goes_on()
+            assert pods[0].engine is not None
+            assert pods[0].agent is not None
+            pods[0].engine.stop()
+            await load.goes_on()
+            pods[0].agent.kill()
+            await load.goes_on()
+        assert not load.failures
+        assert {answer.split()[1] for answer in load.answers} == {vendor.mark}
+
+
+async def test_new_version_takes_over_under_load(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with two_pods(tmp_path, registry) as pods:
+        first, second = (version(pods[0], tmp_path, "vendor", name, seed=seed) for seed, name in enumerate(("v1", "v2")))
+        await hold_everywhere(pods, first)
+        route(world, "vendor", first)
+        place(world, *pods)
+        load = Load(world, "finance/vendor")
+        async with load.running():
+            await load.goes_on()
+            await hold_everywhere(pods, first, second)
+            route(world, "vendor", second)
+            switched = len(load.answers)
+            for pod in pods:
+                await pod.want(second.desired)
+            for pod in pods:
+                await pod.reach({"vendor-v2": AdapterPhase.PROVEN})
+            await load.goes_on()
+        assert not load.failures
+        assert {answer.split()[1] for answer in load.answers[:1]} == {first.mark}
+        # Four requests were under way at the switch.
+        assert {answer.split()[1] for answer in load.answers[switched + 4 :]} == {second.mark}
+
+
+async def test_adapter_that_an_engine_forgot_is_asked_for_elsewhere(world: World, registry: RegistryProcess, tmp_path: Path) -> None:
+    async with two_pods(tmp_path, registry) as pods:
+        vendor = version(pods[0], tmp_path, "vendor", "v1", seed=1)
+        await hold_everywhere(pods, vendor)
+        route(world, "vendor", vendor)
+        place(world, *pods)
+        load = Load(world, "finance/vendor")
+        async with load.running():
+            await load.goes_on()
+            for pod in pods:
+                await pod.fault(forget=[vendor.desired.engine_name])
+                await load.goes_on()
+        assert not load.failures
+        assert {answer.split()[1] for answer in load.answers} == {vendor.mark}
