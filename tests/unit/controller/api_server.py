@@ -1,0 +1,107 @@
+"""A small API server in memory: versions, conflicts, field ownership by manager. For the operator's edges; what Kubernetes really does is shown in tests/apiserver."""
+
+import copy
+from typing import Any
+
+from taskfleet.kube.client import ObjectList
+from taskfleet.kube.errors import ConflictError, KubeError, NotFoundError
+from taskfleet.kube.resources import Resource
+from tests.unit.controller.objects import Json, body
+
+Key = tuple[str, str, str]
+
+
+class MemoryApiServer:
+    """Applies merge at the top level of `spec` and `metadata` only. `refuse` is raised by every write while it is set."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Json] = {}
+        self.version = 100
+        self.writes: list[str] = []
+        self.refuse: KubeError | None = None
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
+
+    async def list(self, resource: Resource, *, label_selector: str = "", metadata_only: bool = False, **_: Any) -> ObjectList:  # noqa: ARG002
+        found = [item for key, item in self.objects.items() if key[0] == resource.kind]
+        items = [{"metadata": item["metadata"]} if metadata_only else item for item in copy.deepcopy(found)]
+        return ObjectList(tuple(items), str(self.version))
+
+    async def apply(self, resource: Resource, intent: Json, *, force: bool = True) -> Json:  # noqa: ARG002
+        self._write(f"apply {resource.kind} {intent['metadata']['name']}")
+        key = (resource.kind, intent["metadata"].get("namespace", ""), intent["metadata"]["name"])
+        before = self.objects.get(key)
+        after = copy.deepcopy(before) if before else body(key[2], 0, namespace=key[1], uid=f"uid-{key[2]}-{self.version}")
+        owned: dict[str, Any] = {}
+        for part, content in intent.items():
+            if isinstance(content, dict):
+                after.setdefault(part, {}).update(copy.deepcopy(content))
+                owned[f"f:{part}"] = {f"f:{name}": {} for name in content}
+            else:
+                after[part] = content
+        after["metadata"]["managedFields"] = [{"manager": "taskfleet-operator", "operation": "Apply", "fieldsV1": owned}]
+        return self._store(key, before, after)
+
+    async def apply_status(self, resource: Resource, intent: Json) -> Json:
+        self._write(f"status {resource.kind} {intent['metadata']['name']}")
+        key = (resource.kind, intent["metadata"].get("namespace", ""), intent["metadata"]["name"])
+        before = self.objects.get(key)
+        if before is None:
+            raise NotFoundError("gone", status=404)
+        if intent["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != before["metadata"]["resourceVersion"]:
+            raise ConflictError("the object has been modified", status=409)
+        return self._store(key, before, {**copy.deepcopy(before), "status": copy.deepcopy(intent["status"])})
+
+    async def create(self, resource: Resource, new: Json) -> Json:
+        key = (resource.kind, new["metadata"].get("namespace", ""), new["metadata"]["name"])
+        self._write(f"create {resource.kind} {key[2]}")
+        if key in self.objects:
+            raise ConflictError("exists", status=409)
+        after = copy.deepcopy(new)
+        after["metadata"]["uid"] = f"uid-{key[2]}-{self.version}"
+        return self._store(key, None, after)
+
+    async def replace(self, resource: Resource, new: Json) -> Json:
+        key = (resource.kind, new["metadata"].get("namespace", ""), new["metadata"]["name"])
+        self._write(f"replace {resource.kind} {key[2]}")
+        before = self.objects.get(key)
+        if before is None:
+            raise NotFoundError("gone", status=404)
+        if before["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"]:
+            raise ConflictError("modified", status=409)
+        return self._store(key, before, copy.deepcopy(new))
+
+    async def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str | None = None) -> None:
+        self._write(f"delete {resource.kind} {name}")
+        found = self.objects.get((resource.kind, namespace, name))
+        if found is not None and uid is not None and found["metadata"]["uid"] != uid:
+            raise ConflictError("another uid", status=409)
+        self.objects.pop((resource.kind, namespace, name), None)
+        self.version += 1
+
+    def edit(self, resource: Resource, name: str, namespace: str = "finance", *, takes: str = "", **spec: Any) -> Json:
+        """Somebody else writes into `spec`, and takes the field `takes` from us."""
+        key = (resource.kind, namespace, name)
+        after = copy.deepcopy(self.objects[key])
+        after["spec"].update(spec)
+        if takes:
+            after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop(f"f:{takes}")
+        return self._store(key, self.objects[key], after)
+
+    def _write(self, what: str) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.writes.append(what)
+
+    def _store(self, key: Key, before: Json | None, after: Json) -> Json:
+        """As the real one: a write that changes nothing makes no version."""
+        if (
+            before is not None
+            and {**after, "metadata": {**after["metadata"], "resourceVersion": before["metadata"]["resourceVersion"]}} == before
+        ):
+            return copy.deepcopy(before)
+        self.version += 1
+        after["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[key] = after
+        return copy.deepcopy(after)

@@ -1,0 +1,75 @@
+"""What the watches missed is found and mended; what they always miss is told."""
+
+import pytest
+
+from taskfleet.controller import relist as module
+from taskfleet.controller.cache import Cache
+from taskfleet.controller.relist import Relist, Watched
+from taskfleet.kube.resources import SERVICES
+from tests.unit.controller.api_server import MemoryApiServer
+from tests.unit.controller.objects import body
+
+WATCHED = Watched(SERVICES)
+
+
+class _World:
+    """The API server has services a and b; the cache was filled from it."""
+
+    def __init__(self) -> None:
+        self.server = MemoryApiServer()
+        self.changes: list[str] = []
+        self.cache = Cache(lambda change: self.changes.append(change.any["metadata"]["name"]))
+        self.relist = Relist(self.server, self.cache, (WATCHED,), seconds=300)  # type: ignore[arg-type]
+
+    def has(self, name: str, version: int) -> None:
+        self.server.objects["Service", "finance", name] = body(name, version)
+        self.server.version = max(self.server.version, version)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> _World:
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    found = _World()
+    found.has("a", 10)
+    found.has("b", 11)
+    await found.relist.fill()
+    found.changes.clear()
+    return found
+
+
+async def test_a_complete_cache_is_left_alone(world: _World) -> None:
+    await world.relist.compare(WATCHED)
+    assert world.changes == []
+    assert world.relist.behind() is None
+
+
+async def test_a_deletion_that_no_watch_told_is_told(world: _World) -> None:
+    del world.server.objects["Service", "finance", "a"]
+    await world.relist.compare(WATCHED)
+    assert world.changes == ["a"]
+    assert world.cache.get(SERVICES, "a", "finance") is None
+    assert world.cache.get(SERVICES, "b", "finance") is not None
+
+
+async def test_what_is_newer_than_the_list_is_no_deletion(world: _World) -> None:
+    """Our own write can reach the cache before the list that was made earlier does."""
+    world.cache.put(SERVICES, body("fresh", 5_000))
+    await world.relist.compare(WATCHED)
+    assert world.cache.get(SERVICES, "fresh", "finance") is not None
+
+
+async def test_a_change_that_the_watch_missed_is_mended(world: _World) -> None:
+    world.has("a", 200)
+    world.has("c", 201)
+    await world.relist.compare(WATCHED)
+    assert sorted(world.changes) == ["a", "c"]
+    assert world.relist.behind() is None, "once may be an accident"
+
+
+async def test_a_watch_that_misses_again_is_dead(world: _World) -> None:
+    for version in (200, 300):
+        world.has("a", version)
+        await world.relist.compare(WATCHED)
+    assert world.relist.behind() == "Service"
+    await world.relist.compare(WATCHED)
+    assert world.relist.behind() is None
