@@ -21,9 +21,10 @@ Json = dict[str, Any]
 PAGE = 500
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-# The API server sends a bookmark at least once a minute; a watch that is silent for longer is dead, whatever TCP thinks of it.
+# Bookmarks are no sign of life to rely on: a kind that has seen no event since the API server started sends none. So a watch is short, and one that is
+# silent for longer than the server was asked to hold it is dead, whatever TCP thinks of it.
+WATCH_SECONDS = 60
 WATCH_SILENCE_SECONDS = 75.0
-WATCH_SECONDS = 290
 
 
 @dataclass(frozen=True, slots=True)

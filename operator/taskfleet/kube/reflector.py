@@ -90,6 +90,9 @@ class Reflector:
                     heard = True
                     version = event.object["metadata"]["resourceVersion"]
                     self._take(event)
+                # The server has ended it, in order.
+                failures = 0
+                self.last_contact = time.monotonic()
             except GoneError:
                 raise
             except KubeError:
