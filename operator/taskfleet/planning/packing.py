@@ -7,6 +7,7 @@ Room is counted twice: tasks against `adapters.maxPerPool`, and adapters that an
 costs nothing, so a broken source never takes a slot from its neighbours.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -62,7 +63,7 @@ def pack(snapshot: PackingSnapshot) -> PackingPlan:
         (pool for pool in snapshot.pools if pool.metadata.deletion_timestamp is None and key.pool_index(pool.metadata.name) is not None),
         key=lambda pool: key.pool_index(pool.metadata.name) or 0,
     )
-    wishes = [found for entry in sorted(snapshot.tasks, key=_age) if (found := wanted(snapshot, entry, present)) is not None]
+    wishes = _wishes(snapshot, present)
     serving_class = next((found for found in snapshot.serving_classes if found.metadata.name == key.serving_class), None)
     notes: list[str] = []
 
@@ -83,6 +84,20 @@ def pack(snapshot: PackingSnapshot) -> PackingPlan:
         delete=tuple(PoolDeletion(name=pool.metadata.name, uid=pool.metadata.uid) for pool in empty),
         notes=tuple(notes),
     )
+
+
+def _wishes(snapshot: PackingSnapshot, present: Iterable[ModelPool]) -> list[Wanted]:
+    """What each task wants of the pools, the oldest task first."""
+    members: dict[str, set[str]] = defaultdict(set)
+    for pool in present:
+        for member in pool.spec.members:
+            members[member.task_model].add(member.revision)
+    pool_names = frozenset(pool.metadata.name for pool in present)
+    found = []
+    for entry in sorted(snapshot.tasks, key=_age):
+        own = frozenset(members.get(entry.task.metadata.name, ()))
+        found.append(wanted(snapshot, entry, pool_names=pool_names, members=own))
+    return [wish for wish in found if wish is not None]
 
 
 def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[str]) -> _Pool:

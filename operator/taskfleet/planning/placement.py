@@ -43,15 +43,15 @@ class Placement:
 def placements(task_model: str, found: Iterable[TaskModelRevision], pools: Iterable[ModelPool]) -> list[Placement]:
     """All of a task's living revisions on living pools, by name of the pool."""
     living = revisions.living(found)
-    result = []
+    result: list[Placement] = []
     for pool in sorted(pools, key=lambda pool: pool.metadata.name):
-        if pool.metadata.deletion_timestamp is not None:
+        own = [member for member in pool.spec.members if member.task_model == task_model and member.revision in living]
+        if not own or pool.metadata.deletion_timestamp is not None:
             continue
         said = {status.revision: status for status in pool.status.members}
-        for member in pool.spec.members:
-            if member.task_model == task_model and member.revision in living:
-                revision = living[member.revision]
-                result.append(Placement(revision=revision, pool=pool, member=member, status=said.get(member.revision)))
+        result += [
+            Placement(revision=living[member.revision], pool=pool, member=member, status=said.get(member.revision)) for member in own
+        ]
     return result
 
 

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)([munkKMGTPE]|[KMGTPE]i)?")
@@ -16,6 +17,7 @@ _FACTORS = {
 }
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Fraction:
     """The number that a quantity stands for. Raises ValueError with the text where it is none."""
     match = _PATTERN.fullmatch(text)

@@ -14,6 +14,7 @@ from taskfleet.api.taskmodel import Rollout, Task, TaskModel
 from taskfleet.planning.plans import RevisionDraft
 
 HASH_LENGTH = 10
+_DEFAULT_OVERRIDES = frozenset(Task().allow_overrides)
 
 
 class Phase(StrEnum):
@@ -38,7 +39,7 @@ def name_of(spec: TaskModelRevisionSpec) -> str:
     content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
     how_asked = content.pop("task", {})
     how_asked.pop("allowOverrides", None)
-    if set(spec.task.allow_overrides) != set(Task().allow_overrides):
+    if set(spec.task.allow_overrides) != _DEFAULT_OVERRIDES:
         how_asked["allowOverrides"] = sorted(spec.task.allow_overrides)
     if how_asked:
         content["task"] = how_asked

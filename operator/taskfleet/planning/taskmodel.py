@@ -47,7 +47,7 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
         revision_statuses=statuses,
         status=status,
         packing_keys=tuple(sorted(left | ({key} if key is not None and moving else set()))),
-        delete_revisions=_unneeded(snapshot, status, draft.name if draft is not None else None),
+        delete_revisions=_unneeded(snapshot, status, places, draft.name if draft is not None else None),
         ask_gateways=next_step.ask_gateways,
         events=(*_switch_event(next_step), *events_between(task.status.conditions, status.conditions)),
         notes=(next_step.message,) if next_step.switched else (),
@@ -160,12 +160,12 @@ def _reference(snapshot: TaskSnapshot, name: str) -> RevisionReference | None:
     return RevisionReference(revision=name, version=adapter.version if adapter else None, digest=revision.status.digest)
 
 
-def _unneeded(snapshot: TaskSnapshot, status: TaskModelStatus, target: str | None) -> tuple[str, ...]:
+def _unneeded(snapshot: TaskSnapshot, status: TaskModelStatus, places: Sequence[Placement], target: str | None) -> tuple[str, ...]:
     if target is None:
         return ()
     needed = {target} | {route.revision for route in status.traffic}
     needed |= {reference.revision for reference in (status.stable, status.candidate) if reference is not None}
-    needed |= {member.revision for pool in snapshot.pools for member in pool.spec.members}
+    needed |= {place.revision.metadata.name for place in places}
     return revisions.unneeded(snapshot.task, snapshot.revisions, needed=frozenset(needed))
 
 

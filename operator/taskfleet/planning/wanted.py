@@ -3,10 +3,10 @@
 Not here: on which of these pools, and whether there is room (`packing`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from taskfleet.api.modelpool import ModelPool, Role
+from taskfleet.api.modelpool import Role
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.planning import revisions
@@ -36,38 +36,37 @@ class Wanted:
         return Role.CANDIDATE if is_candidate else Role.STABLE
 
 
-def wanted(snapshot: PackingSnapshot, entry: PackingTask, pools: Iterable[ModelPool]) -> Wanted | None:
-    """What the task wants of the key's `pools`; None where it has nothing to do with them.
+def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozenset[str], members: frozenset[str]) -> Wanted | None:
+    """What the task wants of the key's pools; None where it has nothing to do with them. `members` are its revisions on these pools now.
 
     Target: the revision of the spec, also one that failed: an agent tries it again when its pod or its class changes, so that what was refused under too small a
-    limit comes right by itself. Kept: what has traffic on these pools; everything while a switch is not yet known to every gateway; after a lost status, what had the traffic last.
+    limit comes right by itself. Kept: what has traffic on these pools; everything while a switch is not yet known to every gateway; after a lost status, what had
+    the traffic last.
     """
     task = entry.task
-    pools = list(pools)
-    members = {member.revision for pool in pools for member in pool.spec.members if member.task_model == task.metadata.name}
     if task.metadata.deletion_timestamp is not None or not (members or _same_base(task, snapshot.key)):
         return None
     living = revisions.living(entry.revisions)
     admission = admit(task, namespace_labels=snapshot.namespace_labels, serving_classes=snapshot.serving_classes, pools=snapshot.pools)
     target = revisions.target_name(task) if _belongs(task, admission, snapshot.key) else None
     if task.spec.suspend:
-        return Wanted(task=task, revisions=living, target=None, kept=frozenset(members), frozen=True)
+        return Wanted(task=task, revisions=living, target=None, kept=members, frozen=True)
     return Wanted(
         task=task,
         revisions=living,
         target=target if target in living else None,
-        kept=frozenset(_kept(task, living, members, {pool.metadata.name for pool in pools})),
+        kept=_kept(task, living, members, pool_names),
         frozen=False,
     )
 
 
-def _kept(task: TaskModel, living: Mapping[str, TaskModelRevision], members: set[str], pool_names: set[str]) -> set[str]:
+def _kept(task: TaskModel, living: Mapping[str, TaskModelRevision], members: frozenset[str], pool_names: frozenset[str]) -> frozenset[str]:
     status = task.status
-    here = {name for name in members if name in living}
+    here = members & living.keys()
     if status.rollout is not None and status.rollout.phase == RolloutPhase.DRAINING:
         return here
     if not status.traffic:
-        return {name for name in here if living[name].status.phase == revisions.Phase.STABLE}
+        return frozenset(name for name in here if living[name].status.phase == revisions.Phase.STABLE)
     return here & {target.revision for target in status.traffic if target.pool in pool_names}
 
 
