@@ -79,8 +79,8 @@ class Agent:
         self.board = Board(settings.pod_name, flights)
         metrics = AgentMetrics(self.board)
         self._store = Store(settings.store)
-        access = Access(credentials_directory=settings.credentials_dir, insecure_hosts=settings.insecure_hosts)
-        staging = Staging(self._store, access, settings.stage_seconds)
+        self._access = Access(credentials_directory=settings.credentials_dir, insecure_hosts=settings.insecure_hosts)
+        staging = Staging(self._store, self._access, settings.stage_seconds)
         self._document = DesiredDocument(settings.store)
         self._base = BaseStage(self._document, staging, self.board, pace, settings.run)
         self._watch = EngineWatch(engine, self.board, pace)
@@ -143,6 +143,7 @@ class Agent:
 
     def cancel(self) -> None:
         """Ends all parts: nothing is in flight any more."""
+        self._access.ended.set()
         for loop in self._loops:
             loop.cancel()
         self._residents.cancel()

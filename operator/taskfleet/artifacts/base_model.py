@@ -12,6 +12,8 @@ from taskfleet.artifacts.filenames import check_name
 
 INDEX = "model.safetensors.index.json"
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("tekken.json",), ("vocab.txt",))
+# Vocabularies: large, and read by tokenizer libraries as what they are. No library takes the name of code from them.
+_TABLES = frozenset({"tokenizer.json", "vocab.json", "tekken.json", INDEX})
 # Checkpoints and libraries disagree about what stands before the layers (`model.`, `language_model.model.`, `model.language_model.`), not about what follows.
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
 
@@ -53,7 +55,7 @@ def verify(directory: Path) -> BaseShapes:
         raise ArtifactInvalid("the base has no config.json")
     config = json_file.read(directory / "config.json")
     for name in sorted(names):
-        if name.endswith(".json"):
+        if name.endswith(".json") and name not in _TABLES:
             _check_no_code(directory / name)
     if not any(set(files) <= names for files in _TOKENIZERS):
         raise ArtifactInvalid("the base has no tokenizer: tokenizer.json, tokenizer.model, or vocab.json with merges.txt")
@@ -61,8 +63,7 @@ def verify(directory: Path) -> BaseShapes:
 
 
 def _check_no_code(path: Path) -> None:
-    content = json_file.read(path, max_bytes=json_file.MAX_TOKENIZER_BYTES) if path.name != "vocab.json" else {}
-    if "auto_map" in content:
+    if "auto_map" in json_file.read(path, max_bytes=json_file.MAX_TABLE_BYTES):
         raise ArtifactInvalid(
             f"{path.name} has auto_map, which asks for code that comes with the model; only built-in architectures are served"
         )
@@ -73,7 +74,7 @@ def _weights(directory: Path, names: set[str]) -> dict[str, safetensors_header.T
     if not shards:
         raise ArtifactInvalid("the base has no weights: no *.safetensors")
     if INDEX in names:
-        _check_index(json_file.read(directory / INDEX, max_bytes=json_file.MAX_TOKENIZER_BYTES), names)
+        _check_index(json_file.read(directory / INDEX, max_bytes=json_file.MAX_TABLE_BYTES), names)
     weights: dict[str, safetensors_header.Tensor] = {}
     for shard in shards:
         weights |= safetensors_header.read(directory / shard)

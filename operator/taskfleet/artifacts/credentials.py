@@ -7,12 +7,15 @@ and never becomes part of a message.
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from taskfleet.artifacts.errors import CredentialsMissing
 
+# As Kubernetes allows keys of a Secret, less what would leave the folder.
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}")
 MAX_BYTES = 1024 * 1024  # of a Secret
 
 # Docker Hub goes by several names, and its tokens come from another host. Every other registry is its own host.
@@ -47,6 +50,8 @@ def read(directory: Path, key: str | None, *, host: str) -> RegistryCredentials:
     if key is None:
         return RegistryCredentials()
     try:
+        if not _KEY.fullmatch(key):
+            raise FileNotFoundError
         with (directory / key).open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError:

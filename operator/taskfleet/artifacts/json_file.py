@@ -7,7 +7,7 @@ from typing import Any
 from taskfleet.artifacts.errors import ArtifactInvalid
 
 MAX_CONFIG_BYTES = 1024 * 1024
-MAX_TOKENIZER_BYTES = 128 * 1024 * 1024  # tokenizer.json of a large vocabulary has some 30 MB
+MAX_TABLE_BYTES = 16 * 1024 * 1024  # lists of tokens or shards; those of the largest open models have 9 MB
 
 
 def read(path: Path, *, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from taskfleet.artifacts.errors import ArtifactInvalid
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# An adapter of 100 layers with seven modules each has 1,400 tensors and a header of some 250 KB. Many adapters are checked beside one another.
+MAX_HEADER_BYTES = 2 * 1024 * 1024
 FILES = frozenset({CONFIG, WEIGHTS})
 
 _TENSOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)(?:\.weight)?")
@@ -142,7 +144,7 @@ def verify(directory: Path, *, base: BaseShapes, max_rank: int) -> None:
         if not (directory / name).is_file():
             raise ArtifactInvalid(f"the adapter has no {name}")
     config = json_file.read(directory / CONFIG)
-    pairs, strange = _pairs(safetensors_header.read(directory / WEIGHTS))
+    pairs, strange = _pairs(safetensors_header.read(directory / WEIGHTS, max_header_bytes=MAX_HEADER_BYTES))
     record = AdapterRecord(config=config, pairs=pairs, strange=strange, base=base, max_rank=max_rank)
     for check in CHECKS:
         if objection := check(record):

@@ -1,12 +1,12 @@
 """What an OCI manifest may say: files as layers with titles, as `oras push` makes them, or one plain tar layer, as image volumes need it."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from taskfleet.artifacts.errors import ArtifactInvalid
 from taskfleet.artifacts.filenames import check_name
+from taskfleet.artifacts.source import check_digest
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # the distribution specification asks registries for no more
 TITLE = "org.opencontainers.image.title"
@@ -14,7 +14,6 @@ MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _TAR_TYPES = frozenset({"application/vnd.oci.image.layer.v1.tar", "application/x-tar"})
 _COMPRESSED = ("+gzip", "+zstd", ".gzip", "gzip")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,11 @@ def _layers(text: bytes) -> list[dict[str, Any]]:
 
 def _blob(layer: dict[str, Any]) -> Blob:
     digest, size = layer.get("digest"), layer.get("size")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise ArtifactInvalid("a layer's digest is no SHA-256")
+    if not isinstance(digest, str):
+        raise ArtifactInvalid("a layer has no digest")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ArtifactInvalid(f"layer {digest} has no size")
-    return Blob(digest, size)
+    return Blob(check_digest(digest), size)
 
 
 def _title(layer: dict[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ All functions block; they are run in threads. Limits are in bytes and seconds.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,17 +14,21 @@ from pathlib import Path
 from taskfleet.artifacts import credentials, manifest, tarball
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
 from taskfleet.artifacts.registry import Registry
-from taskfleet.artifacts.source import OciSource, check_tag, parse
+from taskfleet.artifacts.source import OciSource, check_digest, check_tag, parse
 
 RESOLVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How registries are reached: where the Secret's entries are, and which hosts (with their ports) are asked over plain http."""
+    """How registries are reached: where the Secret's entries are, and which hosts (with their ports) are asked over plain http.
+
+    Once `ended` is set, whatever is under way stops with SourceUnavailable: a thread can't be ended otherwise.
+    """
 
     credentials_directory: Path
     insecure_hosts: frozenset[str] = field(default_factory=frozenset)
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ def resolve(source: str, version: str, digest: str | None, *, key: str | None, a
     Raises ArtifactError: ArtifactNotFound, SourceUnavailable, CredentialsMissing, and ArtifactInvalid for what is no single artifact.
     """
     with _connect(source, key=key, access=access, seconds=RESOLVE_SECONDS) as registry:
-        text = _manifest(registry, digest or check_tag(version))
+        text = _manifest(registry, check_tag(version) if digest is None else check_digest(digest))
     found = _sha256(text)
     if digest is not None and found != digest:
         raise DigestMismatch(f"{source} answers {found} when asked for {digest}")
@@ -77,7 +82,8 @@ def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, 
 def _connect(source: str, *, key: str | None, access: Access, seconds: float) -> Registry:
     place: OciSource = parse(source)
     logins = credentials.read(access.credentials_directory, key, host=place.host)
-    return Registry(place, insecure=place.host in access.insecure_hosts, credentials=logins, deadline=time.monotonic() + seconds)
+    insecure, deadline = place.host in access.insecure_hosts, time.monotonic() + seconds
+    return Registry(place, insecure=insecure, credentials=logins, deadline=deadline, ended=access.ended)
 
 
 def _manifest(registry: Registry, reference: str) -> bytes:

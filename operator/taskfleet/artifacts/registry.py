@@ -6,6 +6,7 @@ redirect is followed without them, everything has a time limit, and whoever aske
 
 import json as json_module
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,13 +33,22 @@ _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no types
     """One conversation with one registry, used by one thread. `deadline` is in seconds of the monotonic clock."""
 
-    def __init__(self, source: OciSource, *, insecure: bool, credentials: RegistryCredentials, deadline: float) -> None:
+    def __init__(
+        self,
+        source: OciSource,
+        *,
+        insecure: bool,
+        credentials: RegistryCredentials,
+        deadline: float,
+        ended: threading.Event | None = None,
+    ) -> None:
         api_host = "registry-1.docker.io" if source.host == "docker.io" else source.host
         super().__init__(hostname=api_host, insecure=insecure)
         self._api = (self.prefix, api_host)
         self._source = source
         self._credentials = credentials
         self._deadline = deadline
+        self._ended = ended or threading.Event()
         self._authorization: str | None = None
 
     def __enter__(self) -> Self:
@@ -178,6 +188,8 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         return (parts.scheme, parts.netloc) == self._api
 
     def _remaining(self) -> float:
+        if self._ended.is_set():
+            raise SourceUnavailable("we are ending")
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise SourceUnavailable(f"{self._api[1]} took too long")

@@ -8,6 +8,7 @@ from taskfleet.artifacts.errors import ArtifactInvalid, UnsupportedSource
 # OCI distribution specification 1.1, "Pulling manifests".
 _REPOSITORY = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?")
 
 
@@ -33,6 +34,13 @@ def parse(source: str) -> OciSource:
     if len(repository) > 255 or not _REPOSITORY.fullmatch(repository):
         raise ArtifactInvalid(f"source {source!r}: {repository!r} is no repository name (lower-case letters, digits and separators)")
     return OciSource(host.lower(), repository)
+
+
+def check_digest(digest: str) -> str:
+    """`digest` as the digest of a manifest; raises ArtifactInvalid where it can't be one."""
+    if not _DIGEST.fullmatch(digest):
+        raise ArtifactInvalid(f"digest {digest!r} is no SHA-256")
+    return digest
 
 
 def check_tag(version: str) -> str:

@@ -142,3 +142,13 @@ def test_docker_hub_is_one_host_under_all_its_names(tmp_path: Path) -> None:
     found = credentials.read(tmp_path, "key", host="docker.io")
     assert found.for_host("auth.docker.io") is not None
     assert found.for_host("evil.docker.io") is None
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/b", ".hidden", "..data", "", "x" * 300])
+def test_key_never_leaves_the_secrets_folder(tmp_path: Path, key: str) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for path in (tmp_path / "outside", secrets / ".hidden"):
+        path.write_text(json.dumps({"auths": {"h": {"username": "robot", "password": SECRET}}}))
+    with pytest.raises(CredentialsMissing, match="has no entry"):
+        credentials.read(secrets, key, host="h")

@@ -155,6 +155,20 @@ def test_slow_source_is_given_up(registry: RegistryProcess, tmp_path: Path) -> N
         fetch(registry, source, digest, tmp_path / "got", FetchLimits(max_bytes=1_000_000, seconds=0))
 
 
+def test_download_ends_when_the_agent_does(registry: RegistryProcess, tmp_path: Path) -> None:
+    source, digest = pushed(registry, write_adapter(tmp_path / "adapter"), "ended")
+    reached = access(registry)
+    reached.ended.set()
+    with pytest.raises(SourceUnavailable, match="ending"):
+        oci.fetch(source, digest, tmp_path, key=None, access=reached, limits=LIMITS, wanted=lora.FILES.__contains__)
+
+
+@pytest.mark.parametrize("digest", ["sha256:short", "v1", "sha256:" + "a" * 63 + "/"])
+def test_pin_that_is_no_digest_is_refused(registry: RegistryProcess, digest: str) -> None:
+    with pytest.raises(ArtifactInvalid, match="no SHA-256"):
+        oci.resolve(f"oci://{registry.host}/x", "v1", digest, key=None, access=access(registry))
+
+
 def test_plain_tar_layer_is_taken_apart(registry: RegistryProcess, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter")
     with tarfile.open(tmp_path / "layer.tar", "w") as tar:
