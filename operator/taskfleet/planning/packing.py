@@ -32,6 +32,8 @@ class _Pool:
     name: str
     before: ModelPool | None
     members: dict[str, Member] = field(default_factory=dict)
+    # Revisions that no engine could load: they are tried again, and take no slot from those that can be.
+    refused: frozenset[str] = frozenset()
 
     @property
     def tasks(self) -> set[str]:
@@ -40,7 +42,7 @@ class _Pool:
     @property
     def extras(self) -> int:
         """Adapters beyond the first of each task."""
-        held = [member.task_model for member in self.members.values() if member.adapter is not None and member.adapter.digest is not None]
+        held = [member.task_model for member in self.members.values() if self._holds(member)]
         return len(held) - len(set(held))
 
     def has_room_for_task(self, limits: AdapterLimits) -> bool:
@@ -49,11 +51,11 @@ class _Pool:
 
     def may_hold(self, member: Member, limits: AdapterLimits) -> bool:
         """May the engine be told to hold this member's adapter? The first of each task has its place."""
-        first = not any(
-            other.task_model == member.task_model and other.adapter is not None and other.adapter.digest is not None
-            for other in self.members.values()
-        )
+        first = not any(other.task_model == member.task_model and self._holds(other) for other in self.members.values())
         return first or len(self.tasks) + self.extras + 1 <= _slots(limits)
+
+    def _holds(self, member: Member) -> bool:
+        return member.revision not in self.refused and member.adapter is not None and member.adapter.digest is not None
 
 
 def pack(snapshot: PackingSnapshot) -> PackingPlan:
@@ -68,7 +70,8 @@ def pack(snapshot: PackingSnapshot) -> PackingPlan:
     notes: list[str] = []
 
     by_task = {wish.task.metadata.name: wish for wish in wishes}
-    pools = [_kept(pool, by_task, snapshot.unreadable) for pool in present]
+    refused = frozenset(name for wish in wishes for name in wish.refused)
+    pools = [_kept(pool, by_task, snapshot.unreadable, refused) for pool in present]
     if serving_class is not None:
         for wish in wishes:
             notes += _placed(wish, pools, key, serving_class.spec.adapters)
@@ -100,8 +103,8 @@ def _wishes(snapshot: PackingSnapshot, present: Iterable[ModelPool]) -> list[Wan
     return [wish for wish in found if wish is not None]
 
 
-def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[str]) -> _Pool:
-    kept = _Pool(name=pool.metadata.name, before=pool)
+def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[str], refused: frozenset[str]) -> _Pool:
+    kept = _Pool(name=pool.metadata.name, before=pool, refused=refused)
     for member in pool.spec.members:
         wish = wishes.get(member.task_model)
         if member.task_model in unreadable or (wish is not None and wish.frozen):

@@ -29,6 +29,11 @@ class Wanted:
     kept: frozenset[str]
     frozen: bool
 
+    @property
+    def refused(self) -> list[str]:
+        """Revisions that no engine could load."""
+        return [name for name, revision in self.revisions.items() if revision.status.phase == revisions.Phase.FAILED]
+
     def role(self, revision: str) -> Role:
         """What a revision is to the task: a candidate until it has traffic; one that is drained keeps its role."""
         routed = any(target.revision == revision for target in self.task.status.traffic)

@@ -213,6 +213,23 @@ def test_candidate_that_is_not_resolved_takes_no_slot() -> None:
     assert other.metadata.name in held
 
 
+def test_refused_candidate_stays_a_member_and_takes_no_slot() -> None:
+    world = small(max_per_pool=2, candidate_slots=1)
+    for name in ("a", "b"):
+        world.add(name)
+    world.pack()
+    for name in ("a", "b"):
+        world.serve(name)
+    refused = world.change("a", "v2")
+    world.pack()
+    failed = refused.model_copy(update={"status": refused.status.model_copy(update={"phase": "Failed"})})
+    world.revisions["a"] = [found if found.metadata.name != refused.metadata.name else failed for found in world.revisions["a"]]
+    other = world.change("b", "v2")
+    plan = world.pack()
+    held = {member.revision for draft in plan.apply for member in draft.spec.members if member.adapter and member.adapter.digest}
+    assert {refused.metadata.name, other.metadata.name} <= held
+
+
 def test_suspended_task_keeps_its_members_as_they_are() -> None:
     world = PackingWorld()
     old = world.add("a")

@@ -57,6 +57,18 @@ def broken_then_good_version() -> Fleet:
     return story
 
 
+def refused_version_heals() -> Fleet:
+    story = first_apply()
+    story.transcript.clear()
+    story.broken[digest("2")] = "rank 128 is above the limit of 64"
+    story.apply(task_model(version="v2"))
+    story.settle("version v2 is applied, whose rank is above the class's limit")
+    # The higher limit rolls the pods, and every agent of a new pod tries again.
+    story.broken.clear()
+    story.settle("the class's limit is raised")
+    return story
+
+
 def class_missing_then_created() -> Fleet:
     story = fleet()
     story.classes.clear()
@@ -145,6 +157,7 @@ STORIES = (
     first_apply,
     version_change,
     broken_then_good_version,
+    refused_version_heals,
     class_missing_then_created,
     no_device_then_capacity,
     pod_lost,
