@@ -79,7 +79,7 @@ class PoolReconciler:
             plan = self._plan(key, refusal)
             await self._hand_out(key, plan)
         for note in plan.notes:
-            log.info(note, extra=fields(pool=str(key)))
+            log.debug(note, extra=fields(pool=str(key)))
         for resolution in plan.resolve:
             self._resolutions.start(pool, resolution)
         self._resolutions.keep_only(pool.metadata.uid, frozenset(member.revision for member in pool.spec.members))

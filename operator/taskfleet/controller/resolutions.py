@@ -40,6 +40,9 @@ class Resolutions:
         slot = (pool.metadata.uid, resolution.revision)
         if slot in self._asking or slot in self._found:
             return
+        level = logging.INFO if slot not in self._failures else logging.DEBUG
+        about = fields(pool=pool.metadata.key, pod=resolution.pod, source=resolution.request.source, version=resolution.request.version)
+        log.log(level, "asking for a digest", extra=about)
         task = asyncio.create_task(self._ask(pool, resolution, slot), name=f"resolve {pool.metadata.key} {resolution.revision}")
         self._asking[slot] = task
         task.add_done_callback(lambda _: self._asking.pop(slot, None))

@@ -103,14 +103,15 @@ class Writer:
     async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
         """Deletes the object of that UID; one that is gone, or another of that name, is left alone."""
         try:
-            await self._kube.delete(resource, name, namespace, uid=uid)
+            was_there = await self._kube.delete(resource, name, namespace, uid=uid)
         except ConflictError:
             log.info("not deleted: another object has the name now", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
             return
         except KubeError as error:
             raise _classified(resource, {"metadata": {"name": name, "namespace": namespace}}, error) from error
         self.forget(resource, (namespace, name))
-        log.info("deleted", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
+        if was_there:
+            log.info("deleted", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
 
     def forget(self, resource: Resource, key: ObjectKey) -> None:
         """The object is gone; nothing need be remembered of it."""

@@ -149,15 +149,16 @@ class Kube:
             "update", resource.plural, "PUT", path, query={"fieldManager": names.FIELD_MANAGER}, body=body
         )
 
-    async def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str | None = None) -> None:
-        """Deletes, dependants in the background. No error where it is gone already; ConflictError where `uid` is not the object's."""
+    async def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str | None = None) -> bool:
+        """Deletes, dependants in the background; False where it is gone already. Raises ConflictError where `uid` is not the object's."""
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:
             await self._connection.request("delete", resource.plural, "DELETE", resource.path(namespace, name), body=body)
         except NotFoundError:
-            return
+            return False
+        return True
 
     async def request_token(self, *, namespace: str, service_account: str, audience: str, seconds: int = 600) -> Token:
         """A token of a ServiceAccount for one audience; 600 s is the least that Kubernetes gives."""

@@ -72,13 +72,13 @@ class MemoryApiServer:
             raise ConflictError("modified", status=409)
         return self._store(key, before, copy.deepcopy(new))
 
-    async def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str | None = None) -> None:
+    async def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str | None = None) -> bool:
         self._write(f"delete {resource.kind} {name}")
         found = self.objects.get((resource.kind, namespace, name))
         if found is not None and uid is not None and found["metadata"]["uid"] != uid:
             raise ConflictError("another uid", status=409)
-        self.objects.pop((resource.kind, namespace, name), None)
         self.version += 1
+        return self.objects.pop((resource.kind, namespace, name), None) is not None
 
     def edit(self, resource: Resource, name: str, namespace: str = "finance", *, takes: str = "", **spec: Any) -> Json:
         """Somebody else writes into `spec`, and takes the field `takes` from us."""
