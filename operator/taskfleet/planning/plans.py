@@ -119,7 +119,6 @@ class PoolPlan:
     # Equal to the old one where nothing changed.
     status: ModelPoolStatus | None = None
     events: tuple[Event, ...] = ()
-    notes: tuple[str, ...] = ()
     requeue_after: float | None = None
 
 

@@ -33,9 +33,6 @@ def plan(snapshot: PoolSnapshot, *, now: datetime) -> PoolPlan:
         resolve=resolve,
         status=status,
         events=events_between(pool.status.conditions, status.conditions),
-        notes=tuple(
-            f"pod {request.pod} is asked for the digest of {request.request.source} {request.request.version}" for request in resolve
-        ),
         requeue_after=wait,
     )
 
