@@ -78,8 +78,6 @@ class PoolReconciler:
             # Children first: a pod that starts now must find the document in its ConfigMap.
             plan = self._plan(key, refusal)
             await self._hand_out(key, plan)
-        for note in plan.notes:
-            log.debug(note, extra=fields(pool=str(key)))
         for resolution in plan.resolve:
             self._resolutions.start(pool, resolution)
         self._resolutions.keep_only(pool.metadata.uid, frozenset(member.revision for member in pool.spec.members))
