@@ -29,7 +29,7 @@ from taskfleet.agent.tokens import TokenVerifier
 from taskfleet.api.agent import DesiredState
 from taskfleet.artifacts.oci import Access
 from taskfleet.artifacts.store import Store
-from taskfleet.engines.base import driver
+from taskfleet.engines.drivers import driver
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)

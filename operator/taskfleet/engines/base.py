@@ -1,7 +1,4 @@
-"""What every engine's driver offers, and where the driver of an engine is found.
-
-Builders of pods import an engine's `arguments` directly instead: this module knows the clients, and those talk HTTP.
-"""
+"""What every engine's driver offers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,10 +47,3 @@ class Driver:
     forbidden_arguments: Callable[[Sequence[str]], list[str]]
     forbidden_environment: Callable[[Sequence[str]], list[str]]
     client: Callable[[aiohttp.ClientSession, str], EngineClient]
-
-
-def driver(engine_type: str) -> Driver:
-    """The driver for a ServingClass' `engine.type`; raises KeyError for an engine that can't be driven."""
-    from taskfleet.engines.vllm.driver import VLLM  # noqa: PLC0415  (drivers import this module's records)
-
-    return {"vLLM": VLLM}[engine_type]

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from taskfleet.engines import errors
-from taskfleet.engines.base import driver
+from taskfleet.engines.drivers import driver
 from taskfleet.engines.vllm.client import Timeouts, VllmClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
