@@ -10,7 +10,6 @@ import time
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from taskfleet.gateway import upstream
 from taskfleet.gateway.auth import KubernetesAccess
 from taskfleet.gateway.main import assemble, timeouts
 from taskfleet.gateway.server import server
@@ -39,20 +38,19 @@ class FixedTokens:
 async def serve(port: int, address: str) -> None:
     settings = GatewaySettings(namespace="taskfleet-system")
     access = KubernetesAccess(Allowing(), audience=GATEWAY_AUDIENCE, timeout=3, clock=time.time)
-    async with upstream.session() as session:
-        sender = Upstream(session, FixedTokens(), timeouts(settings))
-        gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
-        for number in range(1000):
-            gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
-            gateway.table.put_revision(revision(f"task-{number}-1", of=f"task-{number}", owner=f"u-{number}"))
-        gateway.table.put_pool(pool())
-        gateway.table.put_task(task(to=[traffic("vendor-1")]))
-        gateway.table.put_revision(revision("vendor-1", settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
-        gateway.table.put_slice(at(address))
-        runner = web.ServerRunner(server(gateway.api.handle))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-        await asyncio.Event().wait()
+    sender = Upstream(FixedTokens(), timeouts(settings))
+    gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
+    for number in range(1000):
+        gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
+        gateway.table.put_revision(revision(f"task-{number}-1", of=f"task-{number}", owner=f"u-{number}"))
+    gateway.table.put_pool(pool())
+    gateway.table.put_task(task(to=[traffic("vendor-1")]))
+    gateway.table.put_revision(revision("vendor-1", settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
+    gateway.table.put_slice(at(address))
+    runner = web.ServerRunner(server(gateway.api.handle))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+    await asyncio.Event().wait()
 
 
 def main() -> None:

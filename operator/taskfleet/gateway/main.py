@@ -12,7 +12,6 @@ from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from taskfleet import logs
-from taskfleet.gateway import upstream
 from taskfleet.gateway.auth import Access, KubernetesAccess, OpenAccess
 from taskfleet.gateway.hold import Changes, Hold
 from taskfleet.gateway.internal import InternalApi
@@ -79,14 +78,10 @@ async def _serve(settings: GatewaySettings) -> None:
     async with AsyncExitStack() as stack:
         kube = await Kube.connect(user_agent="taskfleet-gateway")
         stack.push_async_callback(kube.close)
-        session = await stack.enter_async_context(upstream.session())
         tokens: PoolTokens = KubePoolTokens(kube, namespace=settings.namespace, service_account=settings.service_account)
-        gateway = assemble(
-            settings,
-            access=_access(settings, kube),
-            sender=Upstream(session, tokens, timeouts(settings)),
-            registry=REGISTRY,
-        )
+        sender = Upstream(tokens, timeouts(settings))
+        stack.callback(sender.close)
+        gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY)
         watch = RouteWatch(kube, gateway.table, gateway.meter)
         ready = False
 

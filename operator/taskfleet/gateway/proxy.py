@@ -230,7 +230,7 @@ class Proxy:
         chunk = await answer.chunk()
         call.meter.first_token.observe(time.monotonic() - call.began)
         response = web.StreamResponse(
-            headers={"Content-Type": answer.headers.get("Content-Type", "text/event-stream"), **_headers(call, target)}
+            headers={"Content-Type": answer.headers.get("content-type", "text/event-stream"), **_headers(call, target)}
         )
         response.headers["Cache-Control"] = "no-cache"
         if not request.keep_alive:
@@ -282,8 +282,8 @@ def whole(call: Call, target: Target, body: bytes, answer: Answer) -> web.Respon
     else:
         # Engines name the model in the message, too.
         body = body.replace(target.model.encode(), call.inference.model.encode())
-    headers = {"Content-Type": answer.headers.get("Content-Type", "application/json"), **_headers(call, target)}
-    if retry_after := answer.headers.get("Retry-After"):
+    headers = {"Content-Type": answer.headers.get("content-type", "application/json"), **_headers(call, target)}
+    if retry_after := answer.headers.get("retry-after"):
         headers["Retry-After"] = retry_after
     return web.Response(body=body, status=answer.status, headers=headers)
 

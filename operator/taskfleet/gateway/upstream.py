@@ -1,19 +1,21 @@
 """One attempt at one pod. Says whether the pod answered, or whether the request may be tried elsewhere and what that risks."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-import aiohttp
-from yarl import URL
-
 from taskfleet.api.agent import NOT_HERE_STATUS
+from taskfleet.gateway.connections import Connections
 from taskfleet.gateway.errors import UpstreamTimedOutError
 from taskfleet.gateway.records import Endpoint
+from taskfleet.gateway.wire import Connection, Head, NotConnectedError, WireError
 from taskfleet.kube.errors import KubeError
 
 REQUEST_ID = "x-request-id"
+# Longest answer that is not a stream. Answers with log probabilities are long; one without end must not fill the memory.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class PoolTokens(Protocol):
@@ -91,48 +93,50 @@ class Timeouts:
 class Answer:
     """A pod's answer, open: read it within `async with`. Leaving the block early breaks the connection, which ends the engine's work on it."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = response.headers
+    def __init__(self, head: Head, connection: Connection, give_back: Callable[[Connection], None]) -> None:
+        self.status = head.status
+        self.headers = head.headers
+        self._connection = connection
+        self._give_back = give_back
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._response.release()
-        else:
-            self._response.close()
+        self._give_back(self._connection)
 
     async def read(self) -> bytes:
         """The whole body. Raises ElsewhereError, UpstreamTimedOutError."""
-        try:
-            return await self._response.read()
-        except TimeoutError:
-            raise UpstreamTimedOutError("The model took too long to answer") from None
-        except aiohttp.ClientError as error:
-            raise ElsewhereError("broken", executed=True, message=str(error)) from error
+        parts = []
+        size = 0
+        while part := await self.chunk():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise ElsewhereError("broken", executed=True, message="an answer without end")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunk(self) -> bytes:
         """The next bytes of a stream; empty at its end. Raises ElsewhereError, UpstreamTimedOutError."""
         try:
-            return await self._response.content.readany()
+            return await self._connection.some()
         except TimeoutError:
-            raise UpstreamTimedOutError("The model took too long to go on") from None
-        except aiohttp.ClientError as error:
+            raise UpstreamTimedOutError("The model took too long to answer") from None
+        except WireError as error:
             raise ElsewhereError("broken", executed=True, message=str(error)) from error
 
 
 class Upstream:
-    """Sends requests to agents, over one pool of connections."""
+    """Sends requests to agents."""
 
-    def __init__(self, session: aiohttp.ClientSession, tokens: PoolTokens, timeouts: Timeouts) -> None:
-        self._session = session
+    def __init__(self, tokens: PoolTokens, timeouts: Timeouts) -> None:
         self._tokens = tokens
-        self._urls: dict[tuple[str, str], URL] = {}
-        self._whole = aiohttp.ClientTimeout(total=timeouts.request, sock_connect=timeouts.connect)
-        self._stream = aiohttp.ClientTimeout(total=timeouts.request, sock_connect=timeouts.connect, sock_read=timeouts.first_byte)
+        self._timeouts = timeouts
+        self._connections = Connections(connect_seconds=timeouts.connect)
+
+    def close(self) -> None:
+        """Closes idle connections."""
+        self._connections.close()
 
     async def ask(self, endpoint: Endpoint, path: str, body: bytes, *, stream: bool, request_id: str) -> Answer:
         """The pod's answer, whatever its status, but for those that mean another pod. Raises ElsewhereError, UpstreamTimedOutError."""
@@ -140,46 +144,40 @@ class Upstream:
             token = await self._tokens.get(endpoint.pool_uid)
         except KubeError as error:
             raise ElsewhereError("no-token", message=str(error)) from error
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", REQUEST_ID: request_id}
-        response = await self._post(endpoint, path, body, headers, self._stream if stream else self._whole)
-        if reason := _NOT_EXECUTED.get(response.status):
-            # A refusal is short; reading it to its end keeps the connection.
-            refusal = await Answer(response).read()
-            raise ElsewhereError(reason, message=refusal[:500].decode("utf-8", "replace"))
-        if response.status == 502:
-            response.close()
-            raise ElsewhereError("broken", executed=True)
-        return Answer(response)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {endpoint.address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+            f"{REQUEST_ID}: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        answer = await self._send(endpoint, head.encode() + body, stream=stream)
+        if answer.status == 502:
+            async with answer:
+                raise ElsewhereError("broken", executed=True, message=_text(await answer.read()))
+        if reason := _NOT_EXECUTED.get(answer.status):
+            async with answer:
+                raise ElsewhereError(reason, message=_text(await answer.read()))
+        return answer
 
-    async def _post(
-        self, endpoint: Endpoint, path: str, body: bytes, headers: Mapping[str, str], limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, endpoint: Endpoint, request: bytes, *, stream: bool) -> Answer:
         try:
-            return await self._session.post(
-                self._url(endpoint.address, path), data=body, headers=headers, timeout=limits, allow_redirects=False
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            connection = await self._connections.take(endpoint)
+        except NotConnectedError as error:
             raise ElsewhereError("refused", message=str(error)) from error
+
+        def give_back(used: Connection) -> None:
+            self._connections.give_back(endpoint, used)
+
+        limits = self._timeouts
+        connection.request(request, within=limits.request, quiet=limits.first_byte if stream else limits.request)
+        try:
+            return Answer(await connection.head(), connection, give_back)
         except TimeoutError:
             raise UpstreamTimedOutError("The model took too long to answer") from None
-        except aiohttp.ClientError as error:
+        except WireError as error:
             raise ElsewhereError("broken", executed=True, message=str(error)) from error
-
-    def _url(self, address: str, path: str) -> URL:
-        if (url := self._urls.get((address, path))) is None:
-            if len(self._urls) > 4096:  # addresses of pods that are long gone
-                self._urls.clear()
-            url = self._urls[address, path] = URL(f"http://{address}{path}", encoded=True)
-        return url
+        except asyncio.CancelledError:
+            connection.close()
+            raise
 
 
-def session() -> aiohttp.ClientSession:
-    """The one session towards agents: no cookies, no proxies from the environment, as many connections as there are requests."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, use_dns_cache=False),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        read_bufsize=2**18,
-        trust_env=False,
-    )
+def _text(refusal: bytes) -> str:
+    return refusal[:500].decode("utf-8", "replace")

@@ -9,7 +9,6 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from taskfleet.gateway import upstream
 from taskfleet.gateway.auth import Access, Caller, OpenAccess
 from taskfleet.gateway.errors import UnauthenticatedError
 from taskfleet.gateway.main import Gateway, assemble, timeouts
@@ -91,8 +90,8 @@ async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens |
     """A gateway that serves finance/vendor by `pods`."""
     chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 5.0, **settings})
     registry = CollectorRegistry()
-    async with upstream.session() as session, aiohttp.ClientSession() as client:
-        sender = Upstream(session, tokens or Tokens(), timeouts(chosen))
+    async with aiohttp.ClientSession() as client:
+        sender = Upstream(tokens or Tokens(), timeouts(chosen))
         gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry)
         if pods:
             serve(gateway.table, *pods)
@@ -105,3 +104,4 @@ async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens |
             yield World(gateway, registry, f"http://{host}:{port}", client, public, site)
         finally:
             await public.cleanup()
+            sender.close()
