@@ -37,7 +37,6 @@ from tests.unit.artifacts.registry_process import RegistryProcess
 NAMESPACE = "finance"
 UID = "0b7c3c5e-0000-4000-8000-000000000001"
 WAIT = 60.0  # seconds; the machine may be busy with other tests
-MODEL_LENGTH = 256
 
 
 @dataclass
@@ -48,6 +47,7 @@ class Pod:
     registry: RegistryProcess
     session: aiohttp.ClientSession
     drain_seconds: float = 30.0
+    engine_kind: str = "simulator"
     engine_arguments: tuple[str, ...] = ()
     uid: str = UID
     serve_base: bool = False
@@ -133,7 +133,7 @@ class Pod:
             max_loras=4,
             max_cpu_loras=8,
         )
-        self.engine = await asyncio.to_thread(running.start, "simulator", self.folder, settings, *self.engine_arguments)
+        self.engine = await asyncio.to_thread(running.start, self.engine_kind, self.folder, settings, *self.engine_arguments)
 
     async def _base_is_ready(self) -> bool:
         return (self.path("run") / "base-ready").exists()
