@@ -18,8 +18,10 @@ _IMAGE_REASONS = frozenset(
 )
 _CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
 _CREATE_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "PreCreateHookError", "PostStartHookError"})
-# Restarts after which a container that isn't ready counts as failing between two crashes too; one or two happen when a node is slow.
-_MANY_RESTARTS = 3
+# A container that isn't ready after so many restarts counts as failing between two crashes too, unless its last run was a long one: kubelet's own backoff begins anew after
+# ten minutes.
+_MANY_RESTARTS = 2
+_LONG_RUN_SECONDS = 600.0
 _BASE_TROUBLE = frozenset(
     {
         Reason.SOURCE_UNAVAILABLE,
@@ -59,7 +61,9 @@ def pod_unschedulable(snapshot: PoolSnapshot) -> Trouble | None:
 def image_missing(snapshot: PoolSnapshot) -> Trouble | None:
     for pod, container in _containers(snapshot):
         if container.waiting_reason in _IMAGE_REASONS:
-            why = container.waiting_message or container.waiting_reason
+            # kubelet says it in turns with and without its backoff; without it the words stay the same.
+            said = container.waiting_message.rpartition("ErrImagePull: ")[2]
+            why = said or container.waiting_reason
             return Trouble(Reason.IMAGE_UNAVAILABLE, f"the image of container {container.name} of pod {pod.name} can't be pulled: {why}")
     return None
 
@@ -90,7 +94,7 @@ def base_not_staged(snapshot: PoolSnapshot) -> Trouble | None:
 
 def container_crashing(snapshot: PoolSnapshot) -> Trouble | None:
     for pod, container in _containers(snapshot):
-        if container.waiting_reason in _CRASH_REASONS or (container.restarts >= _MANY_RESTARTS and not container.ready):
+        if _keeps_failing(container):
             reason = Reason.ENGINE_CRASHING if container.name == ENGINE_CONTAINER else Reason.CONTAINER_FAILING
             ended = f", the last time with exit code {container.last_exit_code}" if container.last_exit_code is not None else ""
             return Trouble(reason, f"container {container.name} of pod {pod.name} keeps failing{ended}; its log says why")
@@ -129,6 +133,13 @@ def _missing(snapshot: PoolSnapshot) -> Iterator[PodView]:
     for pod in sorted(snapshot.pods, key=lambda pod: pod.name):
         if not pod.ready and not pod.deleting and pod.phase not in {"Failed", "Succeeded"}:
             yield pod
+
+
+def _keeps_failing(container: ContainerView) -> bool:
+    if container.waiting_reason in _CRASH_REASONS:
+        return True
+    ran_long = container.last_run_seconds is not None and container.last_run_seconds >= _LONG_RUN_SECONDS
+    return container.restarts >= _MANY_RESTARTS and not container.ready and not ran_long
 
 
 def _containers(snapshot: PoolSnapshot) -> Iterator[tuple[PodView, ContainerView]]:

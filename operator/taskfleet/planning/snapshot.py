@@ -25,6 +25,7 @@ class ContainerView:
     waiting_reason: str = ""  # as kubelet writes it: CrashLoopBackOff, ImagePullBackOff, …
     waiting_message: str = ""
     last_exit_code: int | None = None  # of the run before this one, or of a run that ended for good
+    last_run_seconds: float | None = None  # how long that run lasted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

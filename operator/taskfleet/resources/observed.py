@@ -1,6 +1,7 @@
 """Views of Kubernetes JSON: what decisions need of pods and Deployments."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from taskfleet.planning.snapshot import ContainerView, DeploymentView, PodView
 from taskfleet.resources.metadata import Json
@@ -47,6 +48,7 @@ def deployment_view(body: Json) -> DeploymentView:
 def _containers(statuses: Iterable[Json]) -> Iterable[ContainerView]:
     for status in statuses:
         waiting = status.get("state", {}).get("waiting", {})
+        run = _last_run(status)
         yield ContainerView(
             name=status["name"],
             # An init container that did its work is as ready as it gets.
@@ -54,12 +56,19 @@ def _containers(statuses: Iterable[Json]) -> Iterable[ContainerView]:
             restarts=status.get("restartCount", 0),
             waiting_reason=waiting.get("reason", ""),
             waiting_message=waiting.get("message", ""),
-            last_exit_code=_last_exit_code(status),
+            last_exit_code=run.get("exitCode"),
+            last_run_seconds=_seconds(run),
         )
 
 
-def _last_exit_code(status: Json) -> int | None:
+def _last_run(status: Json) -> Json:
     for state in (status.get("state", {}), status.get("lastState", {})):
         if "terminated" in state:
-            return int(state["terminated"]["exitCode"])
-    return None
+            return dict(state["terminated"])
+    return {}
+
+
+def _seconds(run: Json) -> float | None:
+    if not run.get("startedAt") or not run.get("finishedAt"):
+        return None
+    return (datetime.fromisoformat(run["finishedAt"]) - datetime.fromisoformat(run["startedAt"])).total_seconds()

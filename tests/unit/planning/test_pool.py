@@ -290,7 +290,7 @@ TROUBLES: list[tuple[dict[str, Any], str, str]] = [
     ({"pods": (engine(waiting_reason="InvalidImageName"),)}, "ImageUnavailable", "InvalidImageName"),
     ({"pods": (engine(waiting_reason="CreateContainerConfigError", waiting_message="no such key"),)}, "ContainerFailing", "no such key"),
     ({"pods": (engine(waiting_reason="CrashLoopBackOff", last_exit_code=1, restarts=4),)}, "EngineCrashing", "exit code 1"),
-    ({"pods": (engine(restarts=3),)}, "EngineCrashing", "container engine"),
+    ({"pods": (engine(restarts=2, last_run_seconds=20.0),)}, "EngineCrashing", "container engine"),
     (
         {"pods": (pod(ready=False, containers=(ContainerView(name="agent", waiting_reason="CrashLoopBackOff"),)),)},
         "ContainerFailing",
@@ -317,6 +317,18 @@ class TestPodTrouble:
         agents = (agent(the_pool(), "pod-a", staged=False, reason="SourceUnavailable", message="registry answers 503"),)
         plan = planned(the_pool(), pods=(pod(ready=False),), agents=agents, deployment=deployment(ready=0))
         assert (reason_of(plan), outlook_of(status_of(plan).conditions)) == ("SourceUnavailable", Outlook.RECONCILING)
+
+    def test_words_about_an_image_are_the_same_with_and_without_the_kubelets_backoff(self) -> None:
+        why = 'failed to pull and unpack image "x": not found'
+        messages = [(why, "ErrImagePull"), (f'Back-off pulling image "x": ErrImagePull: {why}', "ImagePullBackOff")]
+        statuses = [
+            status_of(planned(the_pool(), pods=(engine(waiting_reason=reason, waiting_message=message),))) for message, reason in messages
+        ]
+        assert statuses[0] == statuses[1]
+
+    def test_crash_after_a_long_run_is_no_trouble_yet(self) -> None:
+        pods = (engine(restarts=5, last_exit_code=137, last_run_seconds=86_400.0),)
+        assert reason_of(planned(the_pool(), pods=pods, deployment=deployment(ready=0))) == "Starting"
 
     def test_one_restart_is_no_trouble(self) -> None:
         plan = planned(the_pool(), pods=(engine(restarts=1),), deployment=deployment(ready=0))

@@ -22,7 +22,7 @@ RUNNING: dict[str, Any] = {
                 "ready": True,
                 "restartCount": 2,
                 "state": {"running": {}},
-                "lastState": {"terminated": {"exitCode": 137}},
+                "lastState": {"terminated": {"exitCode": 137, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:30Z"}},
             }
         ],
     },
@@ -34,10 +34,10 @@ def test_running_pod_serves() -> None:
     assert (view.name, view.uid, view.ip, view.phase) == ("pod-a", "u1", "10.0.0.7", "Running")
     assert view.serving
     assert view.reachable
-    assert [(one.name, one.ready, one.restarts, one.last_exit_code) for one in view.containers] == [
-        ("agent", True, 0, None),
-        ("base", True, 0, 0),
-        ("engine", True, 2, 137),
+    assert [(one.name, one.ready, one.restarts, one.last_exit_code, one.last_run_seconds) for one in view.containers] == [
+        ("agent", True, 0, None, None),
+        ("base", True, 0, 0, None),
+        ("engine", True, 2, 137, 90.0),
     ]
 
 
