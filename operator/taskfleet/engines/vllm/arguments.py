@@ -82,6 +82,8 @@ def arguments(settings: EngineSettings) -> tuple[str, ...]:
         f"--port={settings.port}",
         # The other formats that vLLM would choose from hold pickles.
         "--load-format=safetensors",
+        # Requests are counted by agent and gateway; here there would be a line for each of their probes, several a second.
+        "--disable-uvicorn-access-log",
     ]
     if settings.max_model_length is not None:
         ours.append(f"--max-model-len={settings.max_model_length}")
