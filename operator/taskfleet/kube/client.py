@@ -85,7 +85,8 @@ class Kube:
         while True:
             page = await self._connection.request("list", resource.plural, "GET", resource.path(namespace), query=query, accept=accept)
             # Items of a list carry neither kind nor apiVersion; whoever gets one of them wants to know.
-            items += [{**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in page["items"]]
+            # An empty list of metadata has null for its items, not [] (API server 1.37).
+            items += [{**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in page["items"] or ()]
             more = page["metadata"].get("continue")
             if not more:
                 return ObjectList(tuple(items), page["metadata"]["resourceVersion"])
