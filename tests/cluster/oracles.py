@@ -109,9 +109,22 @@ def standing(api: Api, *namespaces: str) -> Standing:
     return Standing(versions, events)
 
 
+def still(api: Api, *namespaces: str, seconds: float = 3.0, within: float = SETTLE_SECONDS) -> Standing:
+    """What stands once nothing of ours has been written for some `seconds`: last strokes follow after a TaskModel is Ready."""
+    deadline = time.monotonic() + within
+    seen, since = standing(api, *namespaces), time.monotonic()
+    while time.monotonic() - since < seconds:
+        assert time.monotonic() < deadline, f"{namespaces} did not come to rest within {within:.0f} s"
+        time.sleep(0.25)
+        now = standing(api, *namespaces)
+        if now.versions != seen.versions:
+            seen, since = now, time.monotonic()
+    return seen
+
+
 def silent(api: Api, *namespaces: str, writes: "Writes | None" = None, seconds: float = SILENT_SECONDS) -> None:
     """O2: for `seconds` nothing of ours is written and no event is told; with `writes` the operator's own count of them stands still, too."""
-    before, counted = standing(api, *namespaces), writes.count() if writes else 0
+    before, counted = still(api, *namespaces), writes.count() if writes else 0
     assert before.versions, f"{namespaces} are empty: their silence says nothing"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -211,13 +224,14 @@ def state(api: Api, namespace: str) -> dict[str, Any]:
         for obj in api.list(kind, namespace):
             uids[obj["metadata"]["uid"]] = key(obj)
             if obj["metadata"]["name"] not in {"kube-root-ca.crt", "default"} and not obj["metadata"]["name"].startswith("user-"):
-                found[key(obj)] = obj
+                # What Kubernetes' controllers say of children names ReplicaSets, whose hashes contain UIDs.
+                found[key(obj)] = obj if kind in OURS else {name: value for name, value in obj.items() if name != "status"}
     uids |= {obj["metadata"]["uid"]: key(obj) for obj in api.list(REVISION, namespace)}
     text = json.dumps({name: _essence(obj) for name, obj in found.items()}, sort_keys=True)
     for uid, name in uids.items():
         text = text.replace(uid, f"<uid of {name}>")
     # The agent's document is a text inside the ConfigMap; its generation counts edits.
-    text = re.sub(r'\\"generation\\": ?\d+', r"\\\"generation\\\": 0", text)
+    text = re.sub(r'(\\"generation\\":) ?\d+', r"\1 0", text)
     comparable: dict[str, Any] = json.loads(text)
     return comparable
 

@@ -28,7 +28,19 @@ from tests.cluster.api import (
 )
 from tests.cluster.fleet import Fleet, Tenant
 from tests.cluster.load import constant_load
-from tests.cluster.oracles import foreign, identities, minimal, no_orphan, ready, refused_clearly, same_state, settled, standing, state
+from tests.cluster.oracles import (
+    foreign,
+    identities,
+    minimal,
+    no_orphan,
+    ready,
+    refused_clearly,
+    same_state,
+    settled,
+    standing,
+    state,
+    still,
+)
 from tests.cluster.story import tell
 
 BACK_SECONDS = 30.0
@@ -51,7 +63,7 @@ def children(fleet: Fleet, tenant: Tenant) -> list[tuple[Kind, Object]]:
 
 
 def test_applying_the_same_twenty_times_changes_nothing(fleet: Fleet, team: Tenant) -> None:
-    before = standing(fleet.api, team.namespace)
+    before = still(fleet.api, team.namespace)
     for _ in range(20):
         team.apply("steady", fleet.artifact("steady"))
     # Something that the operator does handle, in the same queue: by then it has seen the twenty.
@@ -93,7 +105,8 @@ FOREIGN = {"example.com/owner": "somebody-else"}
 
 
 def test_edited_children_get_their_owned_fields_back_and_keep_foreign_ones(fleet: Fleet, team: Tenant) -> None:
-    before = state(fleet.api, team.namespace)
+    still(fleet.api, team.namespace)
+    before = without_foreign(state(fleet.api, team.namespace))
     for kind, obj in children(fleet, team):
         name = obj["metadata"]["name"]
         fleet.api.patch(kind, name, team.namespace, change={"metadata": {"labels": FOREIGN, "annotations": FOREIGN}})
@@ -115,8 +128,8 @@ def without_foreign(found: dict[str, Object]) -> dict[str, Object]:
         for place in ("labels", "annotations"):
             for name in FOREIGN:
                 obj["metadata"].get(place, {}).pop(name, None)
-            if obj["metadata"].get(place) == {}:
-                del obj["metadata"][place]
+            if not obj["metadata"].get(place):
+                obj["metadata"].pop(place, None)
     return found
 
 
@@ -227,7 +240,7 @@ def test_edits_lead_where_their_last_one_leads(fleet: Fleet) -> None:
         one, two = fleet.artifact("paths", "v1"), fleet.artifact("paths", "v2")
         tenant.apply("wanders", one)
         ready(fleet.api, tenant.namespace)
-        first = state(fleet.api, tenant.namespace)
+        first = quiet_state(fleet, tenant)
         tenant.apply("wanders", two, task={"systemPrompt": "Say less."}, scaling={"idleSeconds": 77})
         ready(fleet.api, tenant.namespace)
         tenant.apply("wanders", fleet.artifact("paths"))
@@ -252,6 +265,7 @@ def quiet_state(fleet: Fleet, tenant: Tenant) -> dict[str, Object]:
         return True
 
     eventually(drained, what="old members left", describe=lambda: tell(fleet.api, tenant.namespace))
+    still(fleet.api, tenant.namespace)
     return state(fleet.api, tenant.namespace)
 
 
