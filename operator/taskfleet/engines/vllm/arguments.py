@@ -55,6 +55,9 @@ _CODE = (
     "--scheduler-cls",
     "--model-class-overrides",
 )
+# What an administrator may set otherwise. Requests are counted by agent and gateway; an access log would have a line for each probe, several a second.
+DEFAULTS = ("--disable-uvicorn-access-log",)
+
 FORBIDDEN_ARGUMENTS = _OURS + _UNSAFE + _CODE
 
 FORBIDDEN_ENVIRONMENT = (
@@ -82,8 +85,6 @@ def arguments(settings: EngineSettings) -> tuple[str, ...]:
         f"--port={settings.port}",
         # The other formats that vLLM would choose from hold pickles.
         "--load-format=safetensors",
-        # Requests are counted by agent and gateway; here there would be a line for each of their probes, several a second.
-        "--disable-uvicorn-access-log",
     ]
     if settings.max_model_length is not None:
         ours.append(f"--max-model-len={settings.max_model_length}")
@@ -94,7 +95,7 @@ def arguments(settings: EngineSettings) -> tuple[str, ...]:
             f"--max-cpu-loras={max(settings.max_cpu_loras, settings.max_loras)}",
             f"--max-lora-rank={_accepted_rank(settings.max_lora_rank)}",
         ]
-    return (*settings.extra_args, *ours)
+    return (*DEFAULTS, *settings.extra_args, *ours)
 
 
 def environment(settings: EngineSettings) -> dict[str, str]:
