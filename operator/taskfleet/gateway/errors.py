@@ -6,6 +6,7 @@ ApiError
 ├── MethodNotAllowedError  405  the address answers another method
 ├── ModelNotFoundError     404  no such model, or one that the caller may not see: the two can't be told apart
 ├── BadRequestError        400  the request itself; `param` names the field
+├── TooSlowError           408  the body did not come in time
 ├── TooLargeError          413  the body is longer than the gateway takes
 ├── TooManyRequestsError   429  this replica has no room for another request
 ├── UnavailableError       503  nothing can answer now
@@ -96,6 +97,14 @@ class BadRequestError(ApiError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_value"
+
+
+class TooSlowError(ApiError):
+    """The body did not come in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
 
 
 class TooLargeError(ApiError):

@@ -56,6 +56,7 @@ def assemble(settings: GatewaySettings, *, access: Access, sender: Upstream, reg
         proxy=proxy,
         meter=meter,
         max_body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_timeout_seconds,
         max_open_requests=settings.max_open_requests,
     )
     meter.observe(held=lambda: hold.count, open_requests=lambda: api.open_requests, task_models=table.count)
@@ -76,7 +77,7 @@ async def _serve(settings: GatewaySettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        kube = await Kube.connect(user_agent="taskfleet-gateway")
+        kube = await Kube.connect(user_agent="taskfleet-gateway", qps=200, burst=400)
         stack.push_async_callback(kube.close)
         tokens: PoolTokens = KubePoolTokens(kube, namespace=settings.namespace, service_account=settings.service_account)
         sender = Upstream(tokens, timeouts(settings))

@@ -228,6 +228,8 @@ class Proxy:
         relay = EventRelay(engine_model=target.model, public_model=call.inference.model, hide_usage=not call.inference.usage_wanted)
         # Nothing goes to the client before the pod's first bytes: until then another pod can still take over.
         chunk = await answer.chunk()
+        if not chunk:
+            raise ElsewhereError("broken", executed=True, message="a stream without a single byte")
         call.meter.first_token.observe(time.monotonic() - call.began)
         response = web.StreamResponse(
             headers={"Content-Type": answer.headers.get("content-type", "text/event-stream"), **_headers(call, target)}
@@ -238,22 +240,31 @@ class Proxy:
         code = 200
         try:
             await response.prepare(request)
-            while chunk:
-                if events := relay.feed(chunk):
-                    await response.write(events)
-                chunk = await answer.chunk()
-            if rest := relay.finish():
-                await response.write(rest)
-            await response.write_eof()
+            await _pass_on(relay, chunk, answer, response)
         except (ElsewhereError, EventTooLongError, ApiError) as error:
             code = 502
             await _break_off(request, response, error)
         except (ClientConnectionResetError, ConnectionResetError):
             code = CLIENT_GONE
+        except Exception:
+            # An error's response must not be written into the middle of this one.
+            if request.transport is not None:
+                request.transport.abort()
+            raise
         finally:
             if relay.usage:
                 call.meter.used(relay.usage)
         return response, code
+
+
+async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse) -> None:
+    while chunk:
+        if events := relay.feed(chunk):
+            await response.write(events)
+        chunk = await answer.chunk()
+    if rest := relay.finish():
+        await response.write(rest)
+    await response.write_eof()
 
 
 async def _break_off(request: web.BaseRequest, response: web.StreamResponse, error: Exception) -> None:

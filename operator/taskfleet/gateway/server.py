@@ -23,6 +23,7 @@ from taskfleet.gateway.errors import (
     NotFoundError,
     TooLargeError,
     TooManyRequestsError,
+    TooSlowError,
 )
 from taskfleet.gateway.meter import Meter
 from taskfleet.gateway.model_name import parse
@@ -44,13 +45,22 @@ class PublicApi:
     """Handles requests of clients. `open_requests` counts those in work; set `closing` and connections are not kept alive any longer."""
 
     def __init__(
-        self, *, table: RouteTable, access: Access, proxy: Proxy, meter: Meter, max_body_bytes: int, max_open_requests: int
+        self,
+        *,
+        table: RouteTable,
+        access: Access,
+        proxy: Proxy,
+        meter: Meter,
+        max_body_bytes: int,
+        body_seconds: float,
+        max_open_requests: int,
     ) -> None:
         self._table = table
         self._access = access
         self._proxy = proxy
         self._meter = meter
         self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
         self._max_open_requests = max_open_requests
         self.open_requests = 0
         self.closing = False
@@ -126,18 +136,24 @@ class PublicApi:
             # Only now: a client that waits for it has not sent what it may not, or what is too long.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
+        if request.content.is_eof():
+            return await self._read(request)
         try:
-            chunks = [await request.content.readany()]
-            size = len(chunks[0])
-            while not request.content.is_eof():
+            async with asyncio.timeout(self._body_seconds):
+                return await self._read(request)
+        except TimeoutError:
+            raise TooSlowError("The request's body did not come in time") from None
+
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        chunks, size = [], 0
+        try:
+            while chunk := await request.content.readany():
+                size += len(chunk)
                 if size > self._max_body_bytes:
                     raise self._too_large()
-                chunks.append(await request.content.readany())
-                size += len(chunks[-1])
+                chunks.append(chunk)
         except web.PayloadAccessError as error:
             raise BadRequestError(f"The body can't be read: {error}", code="invalid_body") from None
-        if size > self._max_body_bytes:
-            raise self._too_large()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self) -> TooLargeError:
@@ -151,7 +167,7 @@ def _only(request: web.BaseRequest, method: str) -> None:
 
 def _refusal(error: ApiError) -> web.Response:
     response = web.Response(body=error.body(), status=error.status, headers=error.headers(), content_type="application/json")
-    if isinstance(error, TooLargeError):
+    if isinstance(error, TooLargeError | TooSlowError):
         # What the client is still sending is not read.
         response.force_close()
     return response

@@ -40,6 +40,7 @@ class GatewaySettings(Settings):
     ] = 3.0
 
     max_body_bytes: Annotated[int, Field(ge=1024, description="Longest request body; 413 above it.")] = 8 * 1024 * 1024
+    body_timeout_seconds: Annotated[float, Field(gt=0, description="Until a request's body has come; 408 after it.")] = 60.0
     max_open_requests: Annotated[int, Field(ge=1, description="Requests in work at once in this replica; 429 above it.")] = 4000
     max_held_requests: Annotated[int, Field(ge=0, description="Requests that wait for a pod at once in this replica; 503 above it.")] = 1000
     max_held_per_task: Annotated[int, Field(ge=0, description="The same for one task: a cold one can't use up the room of all.")] = 200

@@ -232,6 +232,16 @@ async def test_stream_that_breaks_before_its_first_byte_is_tried_elsewhere() -> 
         assert (await response.text()).endswith("data: [DONE]\n\n")
 
 
+async def test_stream_without_a_single_byte_is_tried_elsewhere() -> None:
+    async def first_is_empty(pod: Pod, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if len(pod.received) > 1:
+            return await completion(pod, request, body)
+        return web.Response(headers={"Content-Type": "text/event-stream"})
+
+    async with Pod("a", models={MODEL}, answer=first_is_empty) as pod, running(pod) as world, world.post(stream=True) as response:
+        assert (await response.text()).endswith("data: [DONE]\n\n")
+
+
 async def test_revoked_candidate_is_answered_by_stable() -> None:
     async with Pod("a", models={MODEL}) as pod, running() as world:
         world.table.put_revision(revision("vendor-2", digest=OTHER_DIGEST, phase="Pending", settings={"systemPrompt": "new"}))

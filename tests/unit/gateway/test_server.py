@@ -261,6 +261,18 @@ async def test_deleted_task_is_404_at_once() -> None:
         assert await _status(world.post()) == 404
 
 
+async def test_client_that_sends_its_body_too_slowly_gives_its_place_back() -> None:
+    async def slow() -> Any:
+        yield b'{"model":'
+        await asyncio.sleep(30)
+
+    async with Pod("a", models={MODEL}) as pod, running(pod, body_timeout_seconds=0.2) as world:
+        async with world.client.post(world.url + CHAT, data=slow()) as response:
+            assert response.status == 408
+            assert (await problem(response))["code"] == "request_timeout"
+        assert world.gateway.api.open_requests == 0
+
+
 async def _status(request: Any) -> int:
     async with request as response:
         status: int = response.status
