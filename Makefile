@@ -65,10 +65,10 @@ requirements: venv ## pin all dependencies anew, with hashes (UPGRADE=--upgrade 
 
 # ---- testing it
 
-test: venv ## all tests from nothing, on a cluster of their own; ends with their count
+test: lint ## lint and all tests from nothing, on a cluster of their own; ends with their count
 	@$(PYTHON_IN_VENV) -m tests.tiers
 
-test-soak: venv ## all tests with the long windows that `make test` shortens (hours)
+test-soak: lint ## lint and all tests with the long windows that `make test` shortens (hours)
 	@TASKFLEET_SOAK=1 $(PYTHON_IN_VENV) -m tests.tiers
 
 test-unit: venv ## only the pure and fast tests
