@@ -51,8 +51,11 @@ class EngineWatch:
         while self.starts <= starts:
             await self._started.wait()
 
-    async def ask(self) -> bool:
-        """Is it healthy at this very moment? For a request that has met something odd."""
+    async def survives(self, seconds: float) -> bool:
+        """Is it healthy, and still so after `seconds`? For a request that has met something odd."""
+        if not await self._client.health():
+            return False
+        await asyncio.sleep(seconds)
         return await self._client.health()
 
     async def look(self) -> None:

@@ -28,6 +28,8 @@ _FROM_ENGINE = ("Content-Type", "X-Request-Id", "Retry-After")
 _CONNECT_SECONDS = 5.0
 # A generation may be long, and whoever asked ends it by going away; this bounds what nobody ends.
 _TOTAL_SECONDS = 3600.0
+# vLLM's health route says 503 half a second after its core was killed (0.32.0, measured); until then only its 500s tell.
+_DYING_SECONDS = 1.0
 # Below the 5 s after which uvicorn, vLLM's server, closes an idle connection: a request on a connection that is just being closed would be lost.
 _KEEP_ALIVE_SECONDS = 2.0
 
@@ -119,7 +121,7 @@ class Proxy:
             self._watch.suspect()
             return engine_unavailable("the engine broke off its answer")
         # A dead engine's server answers 500 until it ends: no fault of the request, and another pod may serve it.
-        if upstream.status == 500 and not await self._watch.ask():
+        if upstream.status == 500 and not await self._watch.survives(_DYING_SECONDS):
             return engine_unavailable("the engine has failed")
         return web.Response(status=upstream.status, body=body, headers=_passed_on(upstream))
 
