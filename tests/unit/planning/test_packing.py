@@ -48,7 +48,7 @@ def test_pool_goes_with_its_members() -> None:
 )
 def test_tasks_that_may_not_share_get_pools_of_their_own(spec: dict[str, object]) -> None:
     world = PackingWorld()
-    shared, apart = world.add("vendor"), world.add("total", **spec)
+    shared, apart = world.add("vendor"), world.add("total", **spec)  # type: ignore[arg-type]
     world.pack()
     world.pack(key_for(world.tasks["total"]))
     assert world.home(shared) != world.home(apart)

@@ -113,13 +113,15 @@ class TestImmediateRollout:
         task = with_status(task, **task.status.to_json() | {"stable": {"revision": V1.metadata.name}})
         deaf = GatewayView(name="a", traffic=(route(V1),))
         follows = GatewayView(name="b", traffic=(route(V2),))
-        for views in (None, (deaf, follows), (GatewayView(name="a", traffic=None), follows)):
+        not_all: tuple[tuple[GatewayView, ...] | None, ...] = (None, (deaf, follows), (GatewayView(name="a", traffic=None), follows))
+        for views in not_all:
             waiting = plan(task, (V1, *PROVEN), (V2, *PROVEN), gateways=views)
             assert status_of(waiting).rollout.phase == "Draining"  # type: ignore[union-attr]
             assert status_of(waiting).stable.revision == V1.metadata.name  # type: ignore[union-attr]
             assert waiting.ask_gateways
             assert waiting.requeue_after is not None
-        for views in ((follows,), ()):
+        everybody: tuple[tuple[GatewayView, ...], ...] = ((follows,), ())
+        for views in everybody:
             done = plan(task, (V1, *PROVEN), (V2, *PROVEN), gateways=views)
             assert status_of(done).rollout.phase == "Done"  # type: ignore[union-attr]
             assert status_of(done).stable.revision == V2.metadata.name  # type: ignore[union-attr]

@@ -5,10 +5,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taskfleet.api.conditions import ConditionType
 from taskfleet.api.modelpool import MemberState
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.planning import taskmodel
-from taskfleet.planning.conditions import ConditionType, holds
+from taskfleet.planning.conditions import holds
 from taskfleet.planning.revisions import Phase
 from taskfleet.planning.snapshot import GatewayView, TaskSnapshot
 from tests.unit.planning.builders import (

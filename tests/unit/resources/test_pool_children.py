@@ -11,8 +11,8 @@ import yaml
 
 from taskfleet import names
 from taskfleet.api.agent import DesiredState, Trust
+from taskfleet.api.servingclass import RESERVED_VOLUMES
 from taskfleet.planning import servingclass
-from taskfleet.planning.servingclass import RESERVED_VOLUMES
 from tests.unit.planning.builders import digest, key_for, pool_of, serving_class, task_model
 from tests.unit.resources.pools import SETTINGS, TRUST, children_of, maximal, the_pool
 
