@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -89,3 +91,32 @@ async def test_change_of_version_under_load_refuses_with_not_here_and_breaks_not
     assert pod.staged() == {new.adapter.digest}
     line = golden("total")[0]
     assert await chat(pod, new.engine_name, line["messages"]) == (200, line["expected"])
+
+
+async def test_killed_core_costs_no_request_that_another_pod_could_answer(pod: Pod) -> None:
+    """Last: it ends the engine. Its server goes on answering 500, and its health route yes, for half a second."""
+    adapter = example(pod, "vendor", "v1")
+    await pod.want(adapter)
+    await pod.reach({"vendor-v1": AdapterPhase.PROVEN}, limit=LIMIT)
+    codes: list[int] = []
+    ended = asyncio.Event()
+
+    async def load() -> None:
+        while not ended.is_set():
+            code, _ = await chat(pod, adapter.engine_name, golden("vendor")[0]["messages"])
+            codes.append(code)
+
+    async def answered() -> bool:
+        return len(codes) >= 10
+
+    async def noticed() -> bool:
+        return not (await pod.state()).engine.healthy
+
+    clients = [asyncio.create_task(load()) for _ in range(3)]
+    await until(answered, limit=LIMIT)
+    assert pod.engine is not None
+    os.kill(pod.engine.core_process(), signal.SIGKILL)
+    await until(noticed, limit=LIMIT)
+    ended.set()
+    await asyncio.gather(*clients)
+    assert {200, 503} <= set(codes) <= {200, 421, 503}
