@@ -49,7 +49,7 @@ class Call:
     inference: InferenceRequest
     request_id: str
     began: float  # monotonic
-    meter: RevisionMeter
+    meter: RevisionMeter | None = None  # of the revision that was tried last
     held: float = 0.0  # seconds that it has waited
     give_up: float | None = None  # monotonic; set at the first trouble
     rounds: int = 0  # over all pods, without success
@@ -80,16 +80,6 @@ class Call:
         return self._conversation
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An open answer, and where it comes from."""
-
-    target: Target
-    endpoint: Endpoint
-    answer: Answer
-    first: bytes  # the whole body, or of a stream the first bytes
-
-
 class Proxy:
     """Answers requests of callers who may ask."""
 
@@ -106,8 +96,7 @@ class Proxy:
         self, request: web.BaseRequest, name: ModelName, raw: bytes, inference: InferenceRequest, *, request_id: str
     ) -> web.StreamResponse:
         """The response, sent already where it is a stream. Raises ApiError as long as nothing has been sent."""
-        meter = self._meter.of((name.namespace, name.name), NO_REVISION)
-        call = Call(name, raw, inference, request_id, time.monotonic(), meter)
+        call = Call(name, raw, inference, request_id, time.monotonic())
         code = CLIENT_GONE
         try:
             response, code = await self._answer(request, call)
@@ -119,21 +108,28 @@ class Proxy:
             code = 500
             raise
         finally:
-            call.meter.ended(code, time.monotonic() - call.began)
+            self._ended(call, code)
+
+    def _ended(self, call: Call, code: int) -> None:
+        meter = call.meter
+        if meter is None and self._table.task(call.task) is not None:
+            meter = self._meter.of(call.task, NO_REVISION)
+        if meter is not None:
+            meter.ended(code, time.monotonic() - call.began)
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> tuple[web.StreamResponse, int]:
         while True:
             target, endpoint = self._choose(call) or await self._wait(call)
-            call.meter = self._meter.of(call.task, target.revision.name)
-            call.meter.in_flight.inc()
+            meter = call.meter = self._meter.of(call.task, target.revision.name)
+            meter.in_flight.inc()
             self._load.enter(endpoint.address)
             try:
-                return await self._attempt(request, call, target, endpoint)
+                return await self._attempt(request, call, target, endpoint, meter)
             except ElsewhereError as elsewhere:
                 self._go_elsewhere(call, target, endpoint, elsewhere)
             finally:
                 self._load.leave(endpoint.address)
-                call.meter.in_flight.dec()
+                meter.in_flight.dec()
 
     def _go_elsewhere(self, call: Call, target: Target, endpoint: Endpoint, elsewhere: ElsewhereError) -> None:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
@@ -214,23 +210,27 @@ class Proxy:
 
     # The answer
 
-    async def _attempt(self, request: web.BaseRequest, call: Call, target: Target, endpoint: Endpoint) -> tuple[web.StreamResponse, int]:
+    async def _attempt(
+        self, request: web.BaseRequest, call: Call, target: Target, endpoint: Endpoint, meter: RevisionMeter
+    ) -> tuple[web.StreamResponse, int]:
         body = call.body_for(target)
         answer = await self._upstream.ask(
             endpoint, PATHS[call.inference.kind], body, stream=call.inference.stream, request_id=upstream_id(call.request_id)
         )
         async with answer:
             if call.inference.stream and answer.status == 200:
-                return await self._relay(request, call, target, answer)
-            return whole(call, target, await answer.read(), answer), answer.status
+                return await self._relay(request, call, target, answer, meter)
+            return whole(call, target, await answer.read(), answer, meter), answer.status
 
-    async def _relay(self, request: web.BaseRequest, call: Call, target: Target, answer: Answer) -> tuple[web.StreamResponse, int]:
+    async def _relay(
+        self, request: web.BaseRequest, call: Call, target: Target, answer: Answer, meter: RevisionMeter
+    ) -> tuple[web.StreamResponse, int]:
         relay = EventRelay(engine_model=target.model, public_model=call.inference.model, hide_usage=not call.inference.usage_wanted)
         # Nothing goes to the client before the pod's first bytes: until then another pod can still take over.
         chunk = await answer.chunk()
         if not chunk:
             raise ElsewhereError("broken", executed=True, message="a stream without a single byte")
-        call.meter.first_token.observe(time.monotonic() - call.began)
+        meter.first_token.observe(time.monotonic() - call.began)
         response = web.StreamResponse(
             headers={"Content-Type": answer.headers.get("content-type", "text/event-stream"), **_headers(call, target)}
         )
@@ -253,7 +253,7 @@ class Proxy:
             raise
         finally:
             if relay.usage:
-                call.meter.used(relay.usage)
+                meter.used(relay.usage)
         return response, code
 
 
@@ -279,7 +279,7 @@ async def _break_off(request: web.BaseRequest, response: web.StreamResponse, err
         request.transport.close()
 
 
-def whole(call: Call, target: Target, body: bytes, answer: Answer) -> web.Response:
+def whole(call: Call, target: Target, body: bytes, answer: Answer, meter: RevisionMeter) -> web.Response:
     """A complete answer, or an engine's refusal, with the client's name for the model."""
     rewriter = ModelRewriter(engine_model=target.model, public_model=call.inference.model)
     if answer.status == 200:
@@ -288,7 +288,7 @@ def whole(call: Call, target: Target, body: bytes, answer: Answer) -> web.Respon
         except orjson.JSONDecodeError:
             usage = None
         if usage:
-            call.meter.used(usage)
+            meter.used(usage)
         body = rewriter.rewrite(body)
     else:
         # Engines name the model in the message, too.

@@ -241,7 +241,7 @@ async def test_same_names_in_two_namespaces_never_cross_answer() -> None:
 
 
 async def test_figures_tell_what_happened() -> None:
-    async with Pod("a", models={MODEL}) as pod, running(pod) as world:
+    async with Pod("a", models={MODEL}) as pod, running(pod, hold_seconds=0.1) as world:
         for stream in (False, True):
             await _text(world.post(stream=stream))
         labels = {"namespace": "finance", "task_model": "vendor", "revision": "vendor-1"}
@@ -251,6 +251,12 @@ async def test_figures_tell_what_happened() -> None:
         assert world.figure("time_to_first_token_seconds_count", **labels) == 1
         assert world.figure("in_flight_requests", **labels) == 0
         assert world.figure("open_requests") == 0
+        # A request that never got as far as a revision is counted at its task.
+        world.table.remove_slice("finance", "slice-1")
+        async with world.post() as response:
+            assert response.status == 503
+        nowhere = {**labels, "revision": ""}
+        assert world.figure("requests_total", **nowhere, code="503") == 1
 
 
 async def test_deleted_task_is_404_at_once() -> None:
