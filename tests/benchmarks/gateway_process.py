@@ -17,7 +17,7 @@ from taskfleet.gateway.settings import GatewaySettings
 from taskfleet.gateway.upstream import Upstream
 from taskfleet.kube.identity import Identity
 from taskfleet.names import GATEWAY_AUDIENCE
-from tests.unit.gateway.builders import at, pool, revision, task, traffic
+from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
 
 
 class Allowing:
@@ -31,21 +31,26 @@ class Allowing:
 
 
 class FixedTokens:
-    async def get(self, audience: str) -> str:
-        return f"token-for-{audience}"
+    """One token for the one pool."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def get(self, audience: str) -> str:  # noqa: ARG002  there is one pool
+        return self._token
 
 
-async def serve(port: int, address: str) -> None:
+async def serve(port: int, address: str, *, token: str, digest: str) -> None:
     settings = GatewaySettings(namespace="taskfleet-system")
     access = KubernetesAccess(Allowing(), audience=GATEWAY_AUDIENCE, timeout=3, clock=time.time)
-    sender = Upstream(FixedTokens(), timeouts(settings))
+    sender = Upstream(FixedTokens(token), timeouts(settings))
     gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
     for number in range(1000):
         gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
         gateway.table.put_revision(revision(f"task-{number}-1", of=f"task-{number}", owner=f"u-{number}"))
     gateway.table.put_pool(pool())
     gateway.table.put_task(task(to=[traffic("vendor-1")]))
-    gateway.table.put_revision(revision("vendor-1", settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
+    gateway.table.put_revision(revision("vendor-1", digest=digest, settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
     gateway.table.put_slice(at(address))
     runner = web.ServerRunner(server(gateway.api.handle))
     await runner.setup()
@@ -57,8 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upstream", required=True, help="host:port")
+    parser.add_argument("--token", default="none", help="for the upstream")
+    parser.add_argument("--digest", default=DIGEST, help="of the adapter")
     given = parser.parse_args()
-    asyncio.run(serve(given.port, given.upstream))
+    asyncio.run(serve(given.port, given.upstream, token=given.token, digest=given.digest))
 
 
 if __name__ == "__main__":

@@ -121,10 +121,11 @@ func load(arguments []string) {
 	seconds := flags.Float64("seconds", 5, "how long")
 	rate := flags.Float64("rate", 0, "requests a second; 0: as many as possible")
 	token := flags.String("token", "none", "bearer token")
+	model := flags.String("model", "finance/vendor", "what is asked for")
 	streaming := flags.Bool("stream", false, "ask for streams")
 	check(flags.Parse(arguments))
-	body := []byte(fmt.Sprintf(`{"model":"finance/vendor","stream":%t,"messages":[{"role":"user","content":`+
-		`"from Wonka Ltd; total 12.50 EUR; dated 2024-01-02; no R1234"}],"temperature":0,"max_tokens":64}`, *streaming))
+	body := []byte(fmt.Sprintf(`{"model":%q,"stream":%t,"messages":[{"role":"user","content":`+
+		`"from Wonka Ltd; total 12.50 EUR; dated 2024-01-02; no R1234"}],"temperature":0,"max_tokens":64}`, *model, *streaming))
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *connections, MaxConnsPerHost: *connections, DisableCompression: true}}
 	began := time.Now()
 	due := make(chan time.Time, 100000)
