@@ -107,9 +107,6 @@ def start(api_server: ApiServer, folder: Path, *, namespace: str, name: str = "o
         "TASKFLEET_HOST": "127.0.0.1",
         "TASKFLEET_PROBE_PORT": str(probe_port),
         "TASKFLEET_METRICS_PORT": str(metrics_port),
-        # Short, so that a killed leader is followed soon.
-        "TASKFLEET_LEASE_SECONDS": "6",
-        "TASKFLEET_LEASE_RENEW_SECONDS": "1",
         **{f"TASKFLEET_{key.upper()}": value for key, value in settings.items()},
     }
     log = folder / f"operator-{name}-{probe_port}.log"

@@ -33,6 +33,7 @@ def run(settings: OperatorSettings) -> None:
 
 async def _serve(settings: OperatorSettings) -> str | None:
     """Why it ended; None after SIGTERM."""
+    asyncio.get_running_loop().set_exception_handler(quiet_kopf.report)
     stop = asyncio.Event()
     failures: list[str] = []
 

@@ -3,7 +3,9 @@
 Not here: what is watched (`watched`) and what happens then (`main`).
 """
 
+import asyncio
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 import kopf
 
 from taskfleet.controller.watched import WATCHED
+from taskfleet.logs import fields
+
+log = logging.getLogger(__name__)
 
 # An outage of the API server is waited out with these pauses; kopf's own list ends, and the process with it.
 _PAUSES = (1.0, 1.0, 2.0, 3.0)
@@ -84,3 +89,11 @@ def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     if Path(_IN_CLUSTER_TOKEN).exists():
         return kopf.login_with_service_account(**arguments)
     return kopf.login_with_kubeconfig(**arguments)
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The event loop's own complaints. Kopf leaves a watch open that it was told to end between two of its objects; the loop closes it, and that it does so is no news."""
+    if "asyncgen" in context:
+        log.debug("a watch was cut", extra=fields(watch=repr(context["asyncgen"])))
+    else:
+        loop.default_exception_handler(context)
