@@ -133,8 +133,8 @@ def without_foreign(found: dict[str, Object]) -> dict[str, Object]:
     return found
 
 
-def test_foreign_sidecar_is_kept(fleet: Fleet, team: Tenant) -> None:
-    """A mesh adds its proxy to the template: the pods roll once, and nobody fights over it."""
+def test_foreign_sidecar_is_kept_and_the_only_pod_rolls_without_an_error(fleet: Fleet, team: Tenant) -> None:
+    """A mesh adds its proxy to the template, and takes it away: the pods roll once each time, and nobody fights over it."""
     (deployment,) = fleet.api.list(DEPLOYMENT, team.namespace)
     proxy = {
         "name": "mesh",
@@ -142,10 +142,8 @@ def test_foreign_sidecar_is_kept(fleet: Fleet, team: Tenant) -> None:
         "command": ["/bin/sh", "-c", "trap exit TERM; while true; do sleep 1; done"],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    template = {"spec": {"containers": [proxy]}}
     metadata = {"name": deployment["metadata"]["name"], "namespace": team.namespace}
-    change = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": template}}
-    fleet.api.apply(change, manager="mesh-injector")
+    change = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
 
     def rolled(containers: int) -> Callable[[], bool]:
         def check() -> bool:
@@ -155,12 +153,14 @@ def test_foreign_sidecar_is_kept(fleet: Fleet, team: Tenant) -> None:
 
         return check
 
-    eventually(rolled(2), what="the pod with the sidecar", within=180, describe=lambda: tell(fleet.api, team.namespace))
-    settled(fleet.api, team.namespace)
-    assert fleet.artifact("steady").mark in team.chat("steady").text
-    fleet.api.apply(change | {"spec": {}}, manager="mesh-injector")
-    eventually(rolled(1), what="the pod without the sidecar", within=180, describe=lambda: tell(fleet.api, team.namespace))
-    ready(fleet.api, team.namespace)
+    with constant_load(fleet.gateway_url, [team.target("steady", fleet.artifact("steady"))], rate=10) as load:
+        for containers, template in ((2, {"spec": {"containers": [proxy]}}), (1, None)):
+            fleet.api.apply(change | {"spec": {"template": template} if template else {}}, manager="mesh-injector")
+            what = f"the only pod with {containers} containers"
+            eventually(rolled(containers), what=what, within=180, describe=lambda: tell(fleet.api, team.namespace))
+            ready(fleet.api, team.namespace)
+            load.wait_for(10)
+    load.assert_no_error()
 
 
 def test_stripped_owner_references_are_restored(fleet: Fleet, team: Tenant) -> None:
