@@ -24,8 +24,13 @@ def not_here(model: str, why: str) -> web.Response:
 
 
 def engine_unavailable(why: str) -> web.Response:
-    """The engine can't answer now."""
+    """The engine can't answer now, and has not seen the request."""
     return problem(503, code="engine-unavailable", message=why, headers={"Retry-After": RETRY_AFTER_SECONDS})
+
+
+def engine_failed(why: str) -> web.Response:
+    """The engine may have begun on the request: whoever repeats it without end could kill one engine after the other with it."""
+    return problem(502, code="engine-failed", message=why)
 
 
 def require(verifier: TokenVerifier, request: web.Request, caller: Caller) -> None:

@@ -14,7 +14,7 @@ from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
-from taskfleet.agent.problems import engine_unavailable, not_here, problem, require
+from taskfleet.agent.problems import engine_failed, engine_unavailable, not_here, problem, require
 from taskfleet.agent.residents import Residents
 from taskfleet.agent.tokens import Caller, TokenVerifier
 from taskfleet.logs import fields
@@ -102,7 +102,9 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError) as error:
             self._watch.suspect()
             log.warning("engine gave no answer", extra=fields(model=model, error=f"{type(error).__name__}: {error}"))
-            return engine_unavailable("the engine gave no answer")
+            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                return engine_unavailable("the engine takes no connection")
+            return engine_failed("the engine gave no answer")
         async with upstream:
             if upstream.status == 404:
                 # It doesn't know a model that it was proven to have. Nobody is told so: another pod, or this one in a moment, has it.
@@ -119,10 +121,10 @@ class Proxy:
             body = await upstream.read()
         except (aiohttp.ClientError, TimeoutError):
             self._watch.suspect()
-            return engine_unavailable("the engine broke off its answer")
-        # A dead engine's server answers 500 until it ends: no fault of the request, and another pod may serve it.
+            return engine_failed("the engine broke off its answer")
+        # A dead engine's server answers 500 until it ends; that is told apart from a request's own 500, which would be the same elsewhere.
         if upstream.status == 500 and not await self._watch.survives(_DYING_SECONDS):
-            return engine_unavailable("the engine has failed")
+            return engine_failed("the engine has failed")
         return web.Response(status=upstream.status, body=body, headers=_passed_on(upstream))
 
     async def _stream(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
