@@ -83,7 +83,12 @@ def pool_name(api: Api, namespace: str) -> str:
 
 def quiet(api: Api, namespace: str) -> None:
     """Kubernetes' own controllers have done their part, too."""
-    eventually(lambda: not silent(api, namespace, seconds=2.5), what=f"{namespace} is quiet", within=60)
+
+    def still() -> bool:
+        silent(api, namespace, seconds=2.5)
+        return True
+
+    eventually(still, what=f"{namespace} is quiet", within=60)
 
 
 def test_task_models_share_a_pool_that_goes_with_the_last_of_them(api_server: ApiServer, namespace: str) -> None:
@@ -279,11 +284,11 @@ def at(body: Object, path: tuple[str, ...]) -> object:
         found = found.get(name)
         if found is None:
             return None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def nested(path: tuple[str, ...], value: object) -> Object:
     result: Any = value
     for name in reversed(path):
         result = {name: result}
-    return result  # type: ignore[no-any-return]
+    return dict(result)

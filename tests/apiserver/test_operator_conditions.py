@@ -204,6 +204,10 @@ def test_a_class_says_whether_it_is_usable(api_server: ApiServer, operator: Oper
 
 def calm(api: Api, namespace: str) -> None:
     """Settled, and Kubernetes' own controllers have done their part, too."""
-    settled(api, namespace)
-    eventually(lambda: not silent(api, namespace, seconds=2.5), what=f"{namespace} is quiet", within=60)
-    settled(api, namespace)
+
+    def still() -> bool:
+        settled(api, namespace)
+        silent(api, namespace, seconds=2.5)
+        return True
+
+    eventually(still, what=f"{namespace} is calm", within=90)

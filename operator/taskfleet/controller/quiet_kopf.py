@@ -69,6 +69,8 @@ def settings() -> kopf.OperatorSettings:
     found.peering.standalone = True
     found.posting.enabled = False
     found.watching.chunk_size = 500
+    # A kind without events sends no bookmarks, and kopf takes a silent watch for a dead one after 70 s.
+    found.watching.server_timeout = 60
     found.queueing.worker_limit = None  # a limit of 100 means 20 objects a second, because workers linger
     found.queueing.idle_timeout = 1.0
     found.persistence.diffbase_storage = _NoDiffBase()

@@ -41,10 +41,5 @@ def pool(name: str, version: int, *members: tuple[str, str], namespace: str = "f
     """`members`: pairs of TaskModel and revision."""
     found = [{"revision": one, "uid": f"uid-{one}", "taskModel": task, "role": "Stable"} for task, one in members]
     base = {"source": "oci://registry.example/tiny", "revision": "v1"}
-    return body(
-        name,
-        version,
-        namespace=namespace,
-        spec={"servingClassName": "cpu", "base": base, "members": found, **spec},
-        **({"status": status} if status else {}),
-    )
+    result = body(name, version, namespace=namespace, spec={"servingClassName": "cpu", "base": base, "members": found, **spec})
+    return {**result, "status": status} if status else result

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -24,7 +25,7 @@ async def holder(server: MemoryApiServer) -> str:
 
 
 @contextlib.asynccontextmanager
-async def standing_by(election: Election):  # noqa: ANN201  a task in a context
+async def standing_by(election: Election) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(election.acquire())
     try:
         yield task

@@ -104,7 +104,7 @@ async def test_deletions_in_a_gap_are_found_by_the_next_list() -> None:
 async def test_an_outage_keeps_the_copy_and_is_waited_out() -> None:
     server = _ApiServer(
         lists=[ObjectList((thing("a", 1),), "5"), UnavailableError("away"), UnavailableError("away"), ObjectList((thing("a", 8),), "9")],
-        watches=[[UnavailableError("away")]] * 3 + [[]],
+        watches=[[UnavailableError("away")], [UnavailableError("away")], [UnavailableError("away")], []],
     )
     _, told = await _story(server, until="put a@8")
     assert told == ["put a@1", "put a@8"]
