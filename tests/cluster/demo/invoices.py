@@ -71,20 +71,8 @@ def await_ready(cluster: Cluster, *, seconds: int) -> None:
 
 
 def admit_application(cluster: Cluster) -> str:
-    """Makes a ServiceAccount that may invoke the namespace's TaskModels, and returns a token for the gateway."""
-    account = {"name": APPLICATION, "namespace": NAMESPACE}
-    cluster.apply(
-        [
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "RoleBinding",
-                "metadata": {"name": f"{APPLICATION}-invokes", "namespace": NAMESPACE},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "taskfleet-invoker"},
-                "subjects": [{"kind": "ServiceAccount", **account}],
-            },
-        ]
-    )
+    """Lets the example's application invoke the namespace's TaskModels, and returns a token of it for the gateway."""
+    cluster.kubectl("apply", "-f", str(EXAMPLES / "caller.yaml"))
     arguments = [APPLICATION, f"--namespace={NAMESPACE}", f"--audience={names.GATEWAY_AUDIENCE}", f"--duration={TOKEN_HOURS}h"]
     return cluster.kubectl("create", "token", *arguments).strip()
 
