@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -34,7 +35,8 @@ class Connection:
             load_incluster_config(client_configuration=configuration)
         except ConfigException:
             try:
-                await load_kube_config(client_configuration=configuration)
+                # The client reads the variable when it is imported, which is too early for whoever sets it later.
+                await load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
             except (ConfigException, OSError) as error:
                 raise KubeError(f"there is neither a pod's ServiceAccount nor a usable KUBECONFIG: {error}") from error
         # The machine's proxy settings are for the world outside; an API server behind a proxy has it in its kubeconfig (`proxy-url`).
