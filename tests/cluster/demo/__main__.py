@@ -44,7 +44,7 @@ def demonstrate(name: str) -> int:
     cluster = provide(name, progress)
     with progress.step("providing the engine (vLLM on the CPU)"):
         invoices.provide_engine(cluster)
-    cluster.provide_images("product")
+    cluster.provide_images("product", progress=progress)
     with progress.step("pushing the tiny model and its adapters to the cluster's registry"):
         invoices.push_models(cluster)
     with progress.step("installing the chart with helm"):

@@ -53,9 +53,9 @@ class Cluster:
     def apply(self, objects: list[dict[str, object]]) -> None:
         apply(self.instance, objects)
 
-    def provide_images(self, *names: str) -> None:
+    def provide_images(self, *names: str, progress: Progress | None = None) -> None:
         """Builds `product` and/or `simulator` from this checkout (both without names) and puts them on the node."""
-        provide_images(self.instance, Progress(), names=names or ("product", "simulator"))
+        provide_images(self.instance, progress or Progress(), names=names or ("product", "simulator"))
 
     def provide_base_image(self) -> str:
         """Puts the plain Debian image with Python on the node; gives its name."""

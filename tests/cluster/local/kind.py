@@ -59,11 +59,13 @@ class KindCluster(Cluster):
     def registry_on_host(self) -> str:
         return run(["docker", "port", registry_container(self.instance), str(PORT)]).split()[0]
 
-    def provide_images(self, *names: str) -> None:
+    def provide_images(self, *names: str, progress: Progress | None = None) -> None:
+        told = progress or Progress()
         self.provide_base_image()
         for name in names or tuple(RECIPES):
-            _build(RECIPES[name], self.instance)
-            self._load(RECIPES[name].image)
+            with told.step(f"building and loading {RECIPES[name].image}"):
+                _build(RECIPES[name], self.instance)
+                self._load(RECIPES[name].image)
 
     def provide_base_image(self) -> str:
         _build_base(self.instance)
