@@ -15,9 +15,10 @@ from tests.cluster.oracles import SOAK, foreign, identities, minimal, no_orphan,
 from tests.cluster.story import tell
 
 OPERATOR = "taskfleet-operator"
-OUTAGE_REQUESTS = 1800 if SOAK else 200
+OUTAGE_REQUESTS = 1800 if SOAK else 100
 RATE = 10.0
 NOTICED_SECONDS = 30.0
+MOMENTS = ["at once", "once the candidate is a member", "once it has traffic"] if SOAK else ["at once", "once it has traffic"]
 
 # Said to the simulator's own fault route, which stands beside vLLM's; the engine listens on the loopback interface only.
 FORGET = """
@@ -51,7 +52,7 @@ def no_operator(api: Api) -> Iterator[None]:
         scaled(1)
 
 
-@pytest.mark.parametrize("moment", ["at once", "once the candidate is a member", "once it has traffic"])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_operator_killed_in_mid_change_ends_where_it_would_have_ended(fleet: Fleet, team: Tenant, moment: str) -> None:
     old, new = fleet.artifact("outage"), fleet.artifact("outage", "v2")
 
