@@ -17,7 +17,7 @@ from tests.cluster.adapters import Flaw
 from tests.cluster.api import NAMESPACE, POD, SERVICE, SERVING_CLASS, TASK_MODEL, Api, Object
 from tests.cluster.load import Target
 from tests.cluster.openai_client import Answer, OpenAiClient
-from tests.cluster.oracles import MetricsSource
+from tests.cluster.own_metrics import MetricsSource
 from tests.cluster.registry_upload import upload
 
 SYSTEM = "taskfleet-system"

@@ -32,6 +32,7 @@ from tests.cluster.api import (
     is_true,
     key,
 )
+from tests.cluster.own_metrics import MetricsSource, Writes
 from tests.cluster.story import tell
 
 SOAK = os.environ.get("TASKFLEET_SOAK") == "1"
@@ -138,48 +139,6 @@ def silent(api: Api, *namespaces: str, writes: "Writes | None" = None, seconds: 
         assert writes.count() == counted, f"the operator wrote {writes.count() - counted} times in a settled state"
 
 
-class Writes:
-    """The operator's own count of its writes, Leases aside, over all its replicas."""
-
-    METRIC = re.compile(r"^taskfleet_kube_requests_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
-    READS = frozenset({"get", "list", "watch"})
-    # Leases live; tokens and reviews write nothing.
-    OTHERS = frozenset({"leases", "serviceaccounts/token", "tokenreviews", "subjectaccessreviews"})
-
-    def __init__(self, metrics: "Iterable[MetricsSource]") -> None:
-        self._sources = tuple(metrics)
-
-    def count(self) -> float:
-        total, lines = 0.0, 0
-        for source in self._sources:
-            for found in self.METRIC.finditer(source.text()):
-                lines += 1
-                labels = dict(re.findall(r'(\w+)="([^"]*)"', found["labels"]))
-                if labels["verb"] not in self.READS and labels["resource"] not in self.OTHERS:
-                    total += float(found["value"])
-        assert lines, "the operator's metrics count no calls to the API server"
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsSource:
-    """A process's /metrics."""
-
-    api: Api
-    namespace: str
-    pod: str
-    port: int
-
-    def text(self) -> str:
-        # Through the API server's proxy: pods need not be in reach of the tests, and NetworkPolicies stay as they are.
-        return self.api.request("GET", f"{POD.path(self.namespace, self.pod)}:{self.port}/proxy/metrics").decode()
-
-    def value(self, name: str) -> float:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", self.text(), re.MULTILINE)
-        assert found, f"{self.pod} has no metric {name}"
-        return float(found[1])
-
-
 def invisible(spec: Object, evidence: str, *, prefix: str = "spec") -> list[str]:
     """O3: the fields of a spec that nothing shows: neither their value nor their name occurs in `evidence`.
 
@@ -214,71 +173,6 @@ def _leaves(value: Any, path: str) -> Iterable[tuple[str, object]]:
             yield from _leaves(inner, path)
     else:
         yield path, value
-
-
-def state(api: Api, namespace: str) -> dict[str, Any]:
-    """What O4 and O5 compare: everything that serves, without identities, times and counters of how it came about."""
-    uids: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    for kind in (TASK_MODEL, POOL, *CHILDREN):
-        for obj in api.list(kind, namespace):
-            uids[obj["metadata"]["uid"]] = key(obj)
-            if obj["metadata"]["name"] not in {"kube-root-ca.crt", "default"} and not obj["metadata"]["name"].startswith("user-"):
-                # What Kubernetes' controllers say of children names ReplicaSets, whose hashes contain UIDs.
-                found[key(obj)] = obj if kind in OURS else {name: value for name, value in obj.items() if name != "status"}
-    uids |= {obj["metadata"]["uid"]: key(obj) for obj in api.list(REVISION, namespace)}
-    text = json.dumps({name: _essence(obj) for name, obj in found.items()}, sort_keys=True)
-    for uid, name in uids.items():
-        text = text.replace(uid, f"<uid of {name}>")
-    # The agent's document is a text inside the ConfigMap; its generation counts edits.
-    text = re.sub(r'(\\"generation\\":) ?\d+', r"\1 0", text)
-    comparable: dict[str, Any] = json.loads(text)
-    return comparable
-
-
-HISTORY = frozenset(
-    {
-        "creationTimestamp",
-        "generation",
-        "resourceVersion",
-        "managedFields",
-        "lastTransitionTime",
-        "lastUpdateTime",
-        "observedGeneration",
-        "startedAt",
-    }
-)
-ALLOCATED = frozenset({"clusterIP", "clusterIPs", "secrets", "deployment.kubernetes.io/revision", "disruptedPods"})
-
-
-def _essence(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _essence(inner) for name, inner in value.items() if name not in HISTORY | ALLOCATED}
-    if isinstance(value, list):
-        inner_values = [_essence(inner) for inner in value]
-        # Lists of named things are sets to Kubernetes: their order tells of their history.
-        named = [inner for inner in inner_values if isinstance(inner, dict) and ("type" in inner or "uid" in inner or "revision" in inner)]
-        return (
-            sorted(inner_values, key=lambda inner: json.dumps(inner, sort_keys=True)) if len(named) == len(inner_values) else inner_values
-        )
-    return value
-
-
-def same_state(before: Mapping[str, Any], after: Mapping[str, Any], *, what: str) -> None:
-    """O4 (path-independent) and O5 (recoverable): two states are equal; the differences are named."""
-    different = list(_differences(before, after, ""))
-    assert not different, f"{what}:\n" + "\n".join(different[:40])
-
-
-def _differences(before: Any, after: Any, path: str) -> Iterable[str]:
-    if isinstance(before, dict | Mapping) and isinstance(after, dict | Mapping):
-        for name in sorted(set(before) | set(after)):
-            if name not in before or name not in after:
-                yield f"{path}/{name}: only {'after' if name in after else 'before'}"
-            else:
-                yield from _differences(before[name], after[name], f"{path}/{name}")
-    elif before != after:
-        yield f"{path}: {before!r} became {after!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import pytest
 
 from tests.cluster.api import NotReachedError, Object, eventually
 from tests.cluster.load import Target, constant_load, judge
-from tests.cluster.oracles import Identities, invisible, minimal, same_state, summary
+from tests.cluster.oracles import Identities, invisible, minimal, summary
+from tests.cluster.states import same_state
 
 
 def described(generation: int, observed: int, **statuses: str) -> Object:

@@ -28,19 +28,8 @@ from tests.cluster.api import (
 )
 from tests.cluster.fleet import Fleet, Tenant
 from tests.cluster.load import constant_load
-from tests.cluster.oracles import (
-    foreign,
-    identities,
-    minimal,
-    no_orphan,
-    ready,
-    refused_clearly,
-    same_state,
-    settled,
-    standing,
-    state,
-    still,
-)
+from tests.cluster.oracles import foreign, identities, minimal, no_orphan, ready, refused_clearly, settled, standing, still
+from tests.cluster.states import same_state, state
 from tests.cluster.story import tell
 
 BACK_SECONDS = 30.0

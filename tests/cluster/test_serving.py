@@ -9,7 +9,8 @@ from tests.cluster.api import POD, POOL, REVISION, condition, eventually
 from tests.cluster.fleet import PROMPT, STRANGER, USER, Artifact, Fleet, Tenant
 from tests.cluster.load import Target, judge
 from tests.cluster.openai_client import OpenAiClient
-from tests.cluster.oracles import Writes, identities, minimal, ready, settled, silent
+from tests.cluster.oracles import identities, minimal, ready, settled, silent
+from tests.cluster.own_metrics import Writes
 from tests.cluster.story import tell
 
 TASKS = ("vendor", "date", "total")
