@@ -51,8 +51,7 @@ class Relist:
 
     async def fill(self) -> None:
         """Lists everything; afterwards the cache is no older than this call. Raises KubeError."""
-        for watched in self._watched:
-            await self._list(watched)
+        await asyncio.gather(*(self._list(watched) for watched in self._watched))
         self.filled = True
 
     def hint(self, resource: Resource) -> None:

@@ -36,8 +36,8 @@ class OperatorSettings(Settings):
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Metrics.")] = 9090
 
     workers: Annotated[int, Field(ge=1, le=256, description="Keys that are reconciled at a time.")] = 16
-    kube_qps: Annotated[float, Field(gt=0, description="Calls to the API server a second, over time.")] = 50.0
-    kube_burst: Annotated[int, Field(ge=1, description="Calls to the API server at once.")] = 100
+    kube_qps: Annotated[float, Field(gt=0, description="Calls to the API server a second, over time.")] = 100.0
+    kube_burst: Annotated[int, Field(ge=1, description="Calls to the API server at once.")] = 200
     relist_seconds: Annotated[
         float, Field(ge=5, description="How often the cache is compared with the API server: watches lose deletions, and can stand still.")
     ] = 300.0
