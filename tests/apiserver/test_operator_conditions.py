@@ -8,7 +8,8 @@ from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, drop, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.cluster.api import DEPLOYMENT, EVENT, POOL, REVISION, SERVING_CLASS, TASK_MODEL, Api, Object, condition, eventually, is_true
-from tests.cluster.oracles import refused_clearly, same_state, settled, silent, state, summary
+from tests.cluster.oracles import refused_clearly, settled, silent, summary
+from tests.cluster.states import same_state, state
 
 DEFAULT = {"taskfleet.dev/is-default-class": "true"}
 CLASSES: tuple[Object, ...] = (
