@@ -156,6 +156,8 @@ async def test_revision_that_was_never_promoted_needs_preview(
         user, tester = fleet.token("user", namespace), fleet.token("tester", namespace)
         fleet.allow("user", namespace)
         fleet.allow("tester", namespace, subresource="preview")
+        # The gateway's watch and the API server's own one of rights hear of both in their time.
+        await _answers(fleet, client, f"{task.model}@2", tester, 200, seconds=60)
         answer = await ask(fleet, client, f"{task.model}@2", tester)
         assert (answer.status, answer.headers["x-taskfleet-revision"]) == (200, "total-2")
         assert (await ask(fleet, client, f"{task.model}@2", user)).status == 404
