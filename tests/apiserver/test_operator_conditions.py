@@ -199,7 +199,8 @@ def test_a_class_says_whether_it_is_usable(api_server: ApiServer, operator: Oper
     api = api_server.api
     operator.brings(lambda: summary(api.get(SERVING_CLASS, "plain")) == "Ready", what="the plain class is usable")
     operator.brings(lambda: summary(api.get(SERVING_CLASS, "unsafe")) == "Stalled", what="the unsafe one is not")
-    about = [event for event in api.list(EVENT, "default") if event.get("regarding", {}).get("name") == "unsafe"]
+    uid = api.get(SERVING_CLASS, "unsafe")["metadata"]["uid"]
+    about = [event for event in api.list(EVENT, "default") if event.get("regarding", {}).get("uid") == uid]
     assert [event["type"] for event in about] == ["Warning"]
 
 
