@@ -83,6 +83,10 @@ class Fleet:
             digest = upload(self.registries.on_host, repository, "bad", Path(folder))
         return Artifact(f"oci://{self.registries.in_pods}/{repository}", "bad", digest)
 
+    def tag_base(self, revision: str) -> None:
+        """Gives the base in the registry another revision's name."""
+        push(adapters.BASE, f"{self.registries.on_host}/{self.base.source.rpartition('/')[2]}:{revision}", insecure=True)
+
     def _push(self, folder: Path, name: str, version: str, *, mark: str = "") -> Artifact:
         digest = push(folder, f"{self.registries.on_host}/adapters/{name}:{version}", insecure=True)
         return Artifact(f"oci://{self.registries.in_pods}/adapters/{name}", version, digest, mark)

@@ -23,9 +23,9 @@ def install(cluster: Cluster) -> None:
     """Installs or upgrades to this checkout's chart and image; returns when operator and gateways run the new image."""
     cluster.helm("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", "--values", str(VALUES))
     api = Api(cluster.kubeconfig)
+    # The image keeps its name while its content changes with the checkout.
+    cluster.kubectl("rollout", "restart", "deployment/taskfleet-operator", "deployment/taskfleet-gateway", "--namespace", SYSTEM)
     for name in ("taskfleet-operator", "taskfleet-gateway"):
-        # The image keeps its name while its content changes with the checkout.
-        cluster.kubectl("rollout", "restart", f"deployment/{name}", "--namespace", SYSTEM)
         rolled_out(api, name, SYSTEM, within=120)
     api.close()
 
