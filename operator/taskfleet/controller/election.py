@@ -51,7 +51,7 @@ class Election:
         self._lease_seconds = lease_seconds
         self._renew_seconds = renew_seconds
         # Before anybody else may think it has run out, this replica has stopped.
-        self._deadline_seconds = lease_seconds * 2 / 3
+        self._deadline_seconds = lease_seconds * 3 / 4
         self._clock = clock
         self._seen: tuple[str, float] = ("", 0.0)
         self._lease: Json | None = None
@@ -83,16 +83,20 @@ class Election:
 
     async def hold(self) -> None:
         """Renews; returns when the lease is lost. Whoever called must then stop writing at once."""
+        pause = self._renew_seconds
         while self.leading:
-            await asyncio.sleep(self._renew_seconds)
+            await asyncio.sleep(pause)
             left = self._renewed_at + self._deadline_seconds - self._clock()
+            renewed = False
             try:
-                async with asyncio.timeout(max(left, 0.1)):
-                    await self._renew()
+                # Several attempts fit before the deadline: one connection that hangs must not cost the lease.
+                async with asyncio.timeout(max(0.1, min(left, self._deadline_seconds / 3))):
+                    renewed = await self._renew()
             except (KubeError, TimeoutError) as error:
                 log.warning("lease not renewed", extra=fields(lease=self._name, why=str(error) or "no answer in time"))
-                if self._clock() >= self._renewed_at + self._deadline_seconds:
-                    self._lost()
+            if not renewed and self.leading and self._clock() >= self._renewed_at + self._deadline_seconds:
+                self._lost()
+            pause = self._renew_seconds if renewed else self._renew_seconds / 6
 
     async def release(self) -> None:
         """Gives the lease back, if it is held. Raises KubeError."""
@@ -124,20 +128,22 @@ class Election:
         except ConflictError:
             return "another replica"
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> bool:
         if self._lease is None:
-            return
+            return False
         began = self._clock()
         spec = {**self._lease["spec"], "renewTime": _now()}
         try:
             self._won(await self._store.replace(LEASES, {**self._lease, "spec": spec}), began)
+            return True
         except ConflictError:
-            # Somebody touched it: a person's label is no reason to step down, another holder is.
+            # A person's label, or our own renewal whose answer was lost, is no reason to step down; another holder is.
             lease = await self._store.get(LEASES, self._name, self._namespace)
             if lease is None or lease["spec"].get("holderIdentity") != self._identity:
                 self._lost()
             else:
                 self._lease = lease
+            return False
 
     def _run_out(self, lease: Json) -> bool:
         version = lease["metadata"]["resourceVersion"]

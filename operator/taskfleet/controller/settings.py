@@ -47,10 +47,10 @@ class OperatorSettings(Settings):
     ] = 120.0
 
     lease_name: Annotated[str, Field(description="Lease of the leader.")] = "taskfleet-operator"
-    lease_seconds: Annotated[float, Field(ge=2, description="Without a renewal for so long, another replica takes over.")] = 15.0
+    lease_seconds: Annotated[float, Field(ge=2, description="Without a renewal for so long, another replica takes over.")] = 22.0
     lease_renew_seconds: Annotated[
-        float, Field(ge=0.2, description="How often the leader renews; it gives up after two thirds of `lease_seconds` without.")
-    ] = 4.0
+        float, Field(ge=0.2, description="How often the leader renews; it gives up after three quarters of `lease_seconds` without.")
+    ] = 3.0
 
     @property
     def operator_subject(self) -> str:

@@ -8,8 +8,9 @@ import pytest
 
 from taskfleet.controller.election import Election
 from taskfleet.kube.errors import UnavailableError
-from taskfleet.kube.resources import LEASES
+from taskfleet.kube.resources import LEASES, Resource
 from tests.unit.controller.api_server import MemoryApiServer
+from tests.unit.controller.objects import Json
 from tests.unit.controller.waiting import until
 
 
@@ -85,6 +86,28 @@ async def test_a_leader_that_cant_renew_stops_before_anybody_may_follow() -> Non
     server.refuse = None
     await first.release()
     assert await holder(server) == "one", "what is lost is not given back: it may be somebody else's by now"
+
+
+async def test_one_answer_that_never_comes_costs_no_lease() -> None:
+    class _Hanging(MemoryApiServer):
+        hang = False
+
+        async def replace(self, resource: Resource, new: Json) -> Json:
+            found = await super().replace(resource, new)
+            if self.hang:
+                self.hang = False
+                await asyncio.Event().wait()
+            return found
+
+    server = _Hanging()
+    first = replica(server, "one")
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    server.hang = True
+    written = len(server.writes)
+    await until(lambda: len(server.writes) >= written + 6)
+    assert first.leading
+    holding.cancel()
 
 
 async def test_a_leader_that_was_replaced_notices_at_its_next_renewal() -> None:
