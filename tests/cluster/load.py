@@ -90,7 +90,7 @@ class Load:
 
 
 @contextmanager
-def constant_load(url: str, targets: Sequence[Target], *, rate: float = 20, most_seconds: float = 300) -> Iterator[Load]:
+def constant_load(url: str, targets: Sequence[Target], *, rate: float = 20, most_seconds: float = MOST_SECONDS) -> Iterator[Load]:
     """Sends `rate` requests per second, in turn to the targets, until the block ends; then waits for what is in flight.
 
     Errors are recorded, not raised: `Load.assert_no_error` judges.
