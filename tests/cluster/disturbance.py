@@ -9,7 +9,12 @@ from tests.cluster.api import DEPLOYMENT, POD, Api, ApiError, Object, eventually
 from tests.cluster.oracles import restart_counts
 from tests.cluster.story import tell
 
+HOPELESS_RESTARTS = 3
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
+
+
+class CrashLoopError(Exception):
+    """A container of a rollout keeps ending: waiting for it is in vain."""
 
 
 def pods(api: Api, namespace: str, labels: str = "") -> list[Object]:
@@ -90,11 +95,15 @@ def restart_deployment(api: Api, name: str, namespace: str, *, within: float = 2
 
 
 def rolled_out(api: Api, name: str, namespace: str, *, within: float = 240) -> Object:
-    """The Deployment, once all its pods are of its newest template and Ready, and no other is left."""
+    """The Deployment, once all its pods are of its newest template and Ready, and no other is left. Raises CrashLoopError as soon as it never will be."""
 
     def check() -> Object:
         found = api.get(DEPLOYMENT, name, namespace)
         status, wanted = found.get("status", {}), found["spec"]["replicas"]
+        selector = ",".join(f"{label}={value}" for label, value in found["spec"]["selector"]["matchLabels"].items())
+        for pod in api.list(POD, namespace, labels=selector):
+            if max(restart_counts(pod).values(), default=0) >= HOPELESS_RESTARTS and not is_true(pod, "Ready"):
+                raise CrashLoopError(tell(api, namespace))
         assert status.get("observedGeneration") == found["metadata"]["generation"], "not yet looked at"
         counts = {count: status.get(count, 0) for count in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")}
         assert set(counts.values()) == {wanted}, counts

@@ -26,7 +26,7 @@ def install(cluster: Cluster) -> None:
     # The image keeps its name while its content changes with the checkout.
     cluster.kubectl("rollout", "restart", "deployment/taskfleet-operator", "deployment/taskfleet-gateway", "--namespace", SYSTEM)
     for name in ("taskfleet-operator", "taskfleet-gateway"):
-        rolled_out(api, name, SYSTEM, within=120)
+        rolled_out(api, name, SYSTEM)
     api.close()
 
 
