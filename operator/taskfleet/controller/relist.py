@@ -8,10 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from taskfleet.controller import metrics
-from taskfleet.controller.cache import Cache, Json, key_of
+from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of
 from taskfleet.kube.client import Kube
 from taskfleet.kube.errors import KubeError
 from taskfleet.kube.resources import Resource
@@ -87,43 +88,47 @@ class Relist:
 
     async def compare(self, watched: Watched) -> None:
         """Finds what the watch missed of one kind, and mends it. Raises KubeError."""
-        if not await self._missed(watched):
-            self._misses[watched.resource] = 0
-            return
-        await asyncio.sleep(GRACE_SECONDS)
-        missed = await self._missed(watched)
-        self._misses[watched.resource] = self._misses.get(watched.resource, 0) + 1 if missed else 0
+        resource = watched.resource
+        newer = await self._newer(watched)
+        if newer:
+            await asyncio.sleep(GRACE_SECONDS)
+            # Only these: in a busy fleet something else is on its way at every moment.
+            newer = {key: version for key, version in newer.items() if self._version(resource, key) < version}
+        # What was deleted meanwhile was missed by nobody.
+        missed = len(newer.keys() & await self._list(watched)) if newer else 0
+        self._misses[resource] = self._misses.get(resource, 0) + 1 if missed else 0
         if missed:
-            log.warning("the watch missed changes", extra=fields(kind=watched.resource.kind, objects=missed))
-            metrics.RELIST_CORRECTIONS.labels(watched.resource.kind).inc(missed)
-            await self._list(watched)
+            log.warning("the watch missed changes", extra=fields(kind=resource.kind, objects=missed))
+            metrics.RELIST_CORRECTIONS.labels(resource.kind).inc(missed)
 
-    async def _missed(self, watched: Watched) -> int:
+    async def _newer(self, watched: Watched) -> dict[ObjectKey, int]:
+        """Versions that the API server has and the cache has not."""
         resource = watched.resource
         found = await self._kube.list(resource, label_selector=watched.label_selector, metadata_only=True)
-        cached = self._cache.versions(resource)
-        listed = {key_of(item): item["metadata"] for item in found.items}
-        newer = sum(key not in cached or int(metadata["resourceVersion"]) > cached[key][1] for key, metadata in listed.items())
-        return newer + self._drop(resource, set(listed), as_of=int(found.resource_version))
+        listed = {key_of(item): int(item["metadata"]["resourceVersion"]) for item in found.items}
+        self._drop(resource, listed.keys(), as_of=int(found.resource_version))
+        return {key: version for key, version in listed.items() if self._version(resource, key) < version}
 
-    async def _list(self, watched: Watched) -> None:
+    def _version(self, resource: Resource, key: ObjectKey) -> int:
+        body = self._cache.get(resource, key[1], key[0])
+        return int(body["metadata"]["resourceVersion"]) if body is not None else -1
+
+    async def _list(self, watched: Watched) -> AbstractSet[ObjectKey]:
+        """Takes in everything of a kind; the keys that there are."""
         found = await self._kube.list(watched.resource, label_selector=watched.label_selector)
         for item in found.items:
             self._cache.put(watched.resource, item)
-        self._drop(watched.resource, {key_of(item) for item in found.items}, as_of=int(found.resource_version))
+        listed = {key_of(item) for item in found.items}
+        self._drop(watched.resource, listed, as_of=int(found.resource_version))
+        return listed
 
-    def _drop(self, resource: Resource, listed: set[tuple[str, str]], *, as_of: int) -> int:
+    def _drop(self, resource: Resource, listed: AbstractSet[ObjectKey], *, as_of: int) -> None:
         """Takes out what is not in a list; what was written after the list was made stays."""
-        dropped = 0
         for key, (uid, version) in self._cache.versions(resource).items():
             if key not in listed and version <= as_of:
-                log.info(
-                    "deletion was not told by the watch", extra=fields(kind=resource.kind, name="/".join(part for part in key if part))
-                )
+                log.info("found gone by comparison", extra=fields(kind=resource.kind, name="/".join(part for part in key if part)))
                 self._cache.remove(resource, _ghost(key, uid, as_of))
-                dropped += 1
-        return dropped
 
 
-def _ghost(key: tuple[str, str], uid: str, version: int) -> Json:
+def _ghost(key: ObjectKey, uid: str, version: int) -> Json:
     return {"metadata": {"namespace": key[0], "name": key[1], "uid": uid, "resourceVersion": str(version)}}

@@ -1,5 +1,7 @@
 """What the watches missed is found and mended; what they always miss is told."""
 
+import asyncio
+
 import pytest
 
 from taskfleet.controller import relist as module
@@ -72,4 +74,35 @@ async def test_a_watch_that_misses_again_is_dead(world: _World) -> None:
         await world.relist.compare(WATCHED)
     assert world.relist.behind() == "Service"
     await world.relist.compare(WATCHED)
+    assert world.relist.behind() is None
+
+
+async def test_what_comes_while_it_compares_was_not_missed(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy fleet must not look like a dead watch."""
+    sleep = asyncio.sleep
+
+    async def meanwhile(seconds: float) -> None:
+        await sleep(seconds)
+        world.cache.put(SERVICES, world.server.objects["Service", "finance", "a"])  # the watch tells what was on its way
+        world.has("b", world.server.version + 1)  # and the next change is on its way
+
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    for version in (200, 300, 400):
+        world.has("a", version)
+        world.cache.put(SERVICES, world.server.objects["Service", "finance", "b"])
+        await world.relist.compare(WATCHED)
+    assert world.relist.behind() is None
+
+
+async def test_what_went_while_it_compares_was_not_missed(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = asyncio.sleep
+
+    async def meanwhile(seconds: float) -> None:
+        await sleep(seconds)
+        world.server.objects.pop(("Service", "finance", "short-lived"), None)
+
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    for version in (200, 300):
+        world.has("short-lived", version)
+        await world.relist.compare(WATCHED)
     assert world.relist.behind() is None
