@@ -1,7 +1,6 @@
 """`python -m tests.cluster.local`: the local cluster from the command line."""
 
 import argparse
-import signal
 import sys
 
 from .backends import attach, end, provide
@@ -17,8 +16,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=["up", "down", "status", "images"])
     parser.add_argument("--name", default="dev", help="which of several clusters side by side (default: dev)")
     chosen = parser.parse_args(arguments)
-    # A shell ignores SIGINT for what it starts in the background, and Python then leaves it ignored: whoever interrupts us is to be heard all the same.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return {"up": _up, "down": _down, "status": _status, "images": _images}[chosen.command](chosen.name)
     except ClusterError as error:
