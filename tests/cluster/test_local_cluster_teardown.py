@@ -130,13 +130,18 @@ def link(path: Path) -> Path | None:
 def test_nothing_remains_of_an_interrupted_start(event: str) -> None:
     before = machine()
     state = state_folder(NAME)
-    starting = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster.local", "up", "--name", NAME],
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # Tests that a shell runs in the background inherit that SIGINT is ignored, and would pass it on; a terminal's programs don't.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.local", "up", "--name", NAME],
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     try:
         deadline = time.monotonic() + 120
         while not (state / event).exists():
