@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,13 @@ def processes_of(state: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_instance_before_and_after() -> None:
+    down(NAME, Progress())
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """A test that fails leaves no cluster behind either."""
+    yield
     down(NAME, Progress())
 
 
