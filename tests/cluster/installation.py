@@ -1,22 +1,15 @@
-"""Installs the chart on the test cluster, once for all tests, with the simulator as the default class."""
+"""The product on a local cluster, as a user installs it: this checkout's chart by Helm, with the image of this checkout."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import yaml
-
-from taskfleet.artifacts.push import push
-from tests.cluster import adapters
-from tests.cluster.api import NODE, Api
+from tests.cluster.api import Api
 from tests.cluster.disturbance import rolled_out
-from tests.cluster.fleet import MANIFESTS, SYSTEM, Artifact, Fleet, Registries
+from tests.cluster.fleet import MANIFESTS, SYSTEM
 from tests.cluster.local.cluster import Cluster
 
 RELEASE = "taskfleet"
 CHART = Path(__file__).resolve().parents[2] / "charts/taskfleet"
 VALUES = MANIFESTS / "values.yaml"
-BASE = "tiny-invoices"
 
 
 def install(cluster: Cluster) -> None:
@@ -31,19 +24,5 @@ def install(cluster: Cluster) -> None:
 
 
 def uninstall(cluster: Cluster) -> None:
+    """Removes the release; what the chart keeps stays."""
     cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
-
-
-@pytest.fixture(scope="session")
-def fleet(cluster: Cluster) -> Iterator[Fleet]:
-    """The product on the test cluster, from this checkout."""
-    cluster.provide_images("product", "simulator")
-    api = Api(cluster.kubeconfig)
-    assert api.get(NODE, cluster.node_name)
-    install(cluster)
-    registries = Registries(cluster.registry_on_host, cluster.registry_in_pods)
-    digest = push(adapters.BASE, f"{registries.on_host}/{BASE}:v1", insecure=True)
-    fleet = Fleet(api, registries, Artifact(f"oci://{registries.in_pods}/{BASE}", "v1", digest))
-    api.apply(yaml.safe_load((MANIFESTS / "serving-class-simulator.yaml").read_text()))
-    yield fleet
-    api.close()
