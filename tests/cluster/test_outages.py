@@ -120,8 +120,9 @@ def test_api_server_outage_disturbs_no_traffic_and_rolls_nothing(fleet: Fleet, c
             load.wait_for(OUTAGE_REQUESTS, within=OUTAGE_REQUESTS / RATE + 120)
         finally:
             cluster.start_component("kube-apiserver")
-        eventually(lambda: fleet.api.list(POD, team.namespace), what="the API server answers again")
-        team.apply("afterwards", fleet.artifact("outage-afterwards"))
+        eventually(lambda: fleet.api.request("GET", "/readyz"), what="the API server is ready again", within=120)
+        # It lists pods before it knows custom resources; until then it asks to try again, and so does kubectl's user.
+        eventually(lambda: team.apply("afterwards", fleet.artifact("outage-afterwards")), what="TaskModels are taken again")
         ready(fleet.api, team.namespace)
         load.wait_for(20)
     load.assert_no_error()
