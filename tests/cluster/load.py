@@ -128,7 +128,7 @@ async def _drive(url: str, targets: Sequence[Target], load: Load, over: threadin
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=MOST_IN_FLIGHT)) as session:
         for number in range(MOST_REQUESTS):
             # An open loop: the next request does not wait for the one before, so that a standstill is seen as what it is.
-            await asyncio.sleep(max(0.0, begin + number / load.rate - time.monotonic()))
+            await _until(begin + number / load.rate, over)
             if over.is_set() or time.monotonic() - begin > most_seconds:
                 break
             if len(running) >= MOST_IN_FLIGHT:
@@ -138,6 +138,12 @@ async def _drive(url: str, targets: Sequence[Target], load: Load, over: threadin
             request.add_done_callback(running.discard)
         if running:
             await asyncio.wait(running)
+
+
+async def _until(due: float, over: threading.Event) -> None:
+    """Sleeps in short naps, so that a load of few requests also ends when it is told to."""
+    while not over.is_set() and (left := due - time.monotonic()) > 0:  # noqa: ASYNC110  the event belongs to another thread
+        await asyncio.sleep(min(left, 0.1))
 
 
 async def _one(session: aiohttp.ClientSession, url: str, target: Target, number: int, record: Callable[[Outcome], None]) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from tests.cluster.api import NotReachedError, Object, eventually
-from tests.cluster.load import Target, constant_load, judge
+from tests.cluster.load import Load, Target, constant_load, judge
 from tests.cluster.oracles import Identities, invisible, minimal, summary
 from tests.cluster.states import same_state
 
@@ -146,8 +146,11 @@ def test_load_goes_nowhere_but_to_the_local_cluster() -> None:
 
 
 def test_load_that_sends_nothing_is_no_proof() -> None:
-    with gateway() as url, constant_load(url, [TARGET], rate=0.01) as load:
-        pass
-    load.outcomes.clear()
     with pytest.raises(AssertionError, match="sent nothing"):
-        load.assert_no_error()
+        Load(rate=1).assert_no_error()
+
+
+def test_slow_load_ends_when_it_is_told_to() -> None:
+    with gateway() as url, constant_load(url, [TARGET], rate=1 / 3600) as load:
+        load.wait_for(1)
+    assert len(load.outcomes) == 1
