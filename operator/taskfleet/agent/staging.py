@@ -29,9 +29,11 @@ class Staging:
     async def base(self, base: Base, digest: str, limits: Limits) -> BaseShapes:
         """Has the base's files in the store and the link on them; returns the shapes that its adapters must have."""
 
-        def fill(folder: Path) -> None:
+        def fill(folder: Path) -> bytes | None:
             bounds = FetchLimits(max_bytes=limits.max_base_bytes, max_files=MAX_BASE_FILES, seconds=self.seconds)
-            oci.fetch(base.source, digest, folder, key=base.credentials_key, access=self.access, limits=bounds, wanted=lambda _name: True)
+            return oci.fetch(
+                base.source, digest, folder, key=base.credentials_key, access=self.access, limits=bounds, wanted=lambda _name: True
+            )
 
         def check(folder: Path) -> None:
             base_model.verify(folder)
@@ -44,10 +46,10 @@ class Staging:
         """Has the adapter's two files in the store, fit for the base; returns their folder."""
         adapter, digest = desired.adapter, self.digest(desired)
 
-        def fill(folder: Path) -> None:
+        def fill(folder: Path) -> bytes | None:
             bounds = FetchLimits(max_bytes=limits.max_adapter_bytes, max_files=MAX_ADAPTER_FILES, seconds=self.seconds)
             # Only what an engine needs reaches it: some load a tokenizer from an adapter's folder when they find one.
-            oci.fetch(
+            return oci.fetch(
                 adapter.source,
                 digest,
                 folder,

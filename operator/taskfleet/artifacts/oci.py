@@ -57,26 +57,28 @@ def resolve(source: str, version: str, digest: str | None, *, key: str | None, a
 
 def fetch(
     source: str, digest: str, into: Path, *, key: str | None, access: Access, limits: FetchLimits, wanted: Callable[[str], bool]
-) -> None:
-    """Writes the artifact's files for whose names `wanted` is true into the empty folder `into`, each checked against its digest.
+) -> bytes | None:
+    """Writes the artifact's files for whose names `wanted` is true into the empty folder `into`, each checked against its digest. Returns the manifest.
 
+    None where the manifest names one tar instead of files: nobody could check a single file against it.
     All names are checked, wanted or not. Raises ArtifactError; what was written until then is the caller's to remove.
     """
     with _connect(source, key=key, access=access, seconds=limits.seconds) as registry:
-        _fetch(registry, digest, into, limits=limits, wanted=wanted)
+        return _fetch(registry, digest, into, limits=limits, wanted=wanted)
 
 
-def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> None:
+def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> bytes | None:
     text = _manifest(registry, digest)
     if _sha256(text) != digest:
         raise DigestMismatch(f"{registry.hostname} answers {_sha256(text)} when asked for {digest}")
     layout = manifest.read(text, max_files=limits.max_files, max_bytes=limits.max_bytes)
     if layout.tar is not None:
         _fetch_tar(registry, layout.tar, into, limits=limits, wanted=wanted)
-        return
+        return None
     for name, blob in layout.files.items():
         if wanted(name):
             _download(registry, blob, into / name)
+    return text
 
 
 def _connect(source: str, *, key: str | None, access: Access, seconds: float) -> Registry:

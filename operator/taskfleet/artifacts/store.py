@@ -2,8 +2,11 @@
 
     <root>/base/sha256-<hex>/       and the link <root>/base/current
     <root>/adapters/sha256-<hex>/
+    <root>/manifests/<base|adapters>/sha256-<hex>
 
 A folder appears by one rename after all of it was fetched, checked and written to the disk, and disappears by one rename before any of it is deleted. Whoever sees it sees all.
+The manifest is the text whose SHA-256 is the artifact's digest: with it, others can check a copy of the files as if they came from the source. It stands outside the folder, where
+no engine looks for files, and is there before the folder is.
 One process writes to a store.
 """
 
@@ -17,7 +20,10 @@ from pathlib import Path
 
 from taskfleet.artifacts.errors import SourceUnavailable
 
-Fill = Callable[[Path], None]
+Fill = Callable[[Path], bytes | None]
+Check = Callable[[Path], None]
+
+_MANIFESTS = "manifests"
 
 
 class Shelf(StrEnum):
@@ -40,6 +46,13 @@ class Store:
         """Where an artifact is, or would be."""
         return self._root / shelf / digest.replace(":", "-", 1)
 
+    def manifest(self, shelf: Shelf, digest: str) -> bytes | None:
+        """The text whose SHA-256 is the digest, of an artifact that is there; None where it isn't, or where its manifest doesn't vouch for single files."""
+        try:
+            return self._manifest_path(shelf, digest).read_bytes() if self.path(shelf, digest).is_dir() else None
+        except FileNotFoundError:
+            return None
+
     def current_base(self) -> Path:
         """The link that the engine is started on."""
         return self._root / Shelf.BASE / "current"
@@ -54,15 +67,21 @@ class Store:
                     shutil.rmtree(leftover)
                 else:
                     leftover.unlink()
+            manifests = self._root / _MANIFESTS / shelf
+            manifests.mkdir(parents=True, exist_ok=True)
+            for manifest in manifests.iterdir():
+                if not (folder / manifest.name).is_dir():
+                    manifest.unlink()
 
     def digests(self, shelf: Shelf) -> list[str]:
         """What is there, complete."""
         return sorted(path.name.replace("-", ":", 1) for path in (self._root / shelf).glob("sha256-*") if path.is_dir())
 
-    async def ensure(self, shelf: Shelf, digest: str, fill: Fill, *, check: Fill) -> Path:
+    async def ensure(self, shelf: Shelf, digest: str, fill: Fill, *, check: Check) -> Path:
         """The artifact's folder, filled if it isn't there: one download per digest, however many ask.
 
-        `fill` writes into an empty folder, `check` raises ArtifactError for a folder that may not be used; it runs on what is there already too, because limits change.
+        `fill` writes into an empty folder and returns the manifest that it has checked every file against, if there is one.
+        `check` raises ArtifactError for a folder that may not be used; it runs on what is there already too, because limits change.
         """
         path = self.path(shelf, digest)
         async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
@@ -70,7 +89,7 @@ class Store:
                 await asyncio.to_thread(check, path)
                 return path
             async with self._slots:
-                await asyncio.to_thread(self._stage, path, fill, check)
+                await asyncio.to_thread(self._stage, path, self._manifest_path(shelf, digest), fill, check)
             return path
 
     async def delete(self, shelf: Shelf, digest: str, *, unused: Callable[[], bool]) -> None:
@@ -84,6 +103,7 @@ class Store:
                 return
             doomed = path.parent / f".deleted-{uuid.uuid4().hex}"
             path.rename(doomed)
+            self._manifest_path(shelf, digest).unlink(missing_ok=True)
             await asyncio.to_thread(shutil.rmtree, doomed)
 
     def select_base(self, digest: str) -> None:
@@ -92,12 +112,15 @@ class Store:
         link.symlink_to(self.path(Shelf.BASE, digest).name)
         link.replace(self.current_base())
 
+    def _manifest_path(self, shelf: Shelf, digest: str) -> Path:
+        return self._root / _MANIFESTS / shelf / self.path(shelf, digest).name
+
     @staticmethod
-    def _stage(path: Path, fill: Fill, check: Fill) -> None:
+    def _stage(path: Path, manifest_path: Path, fill: Fill, check: Check) -> None:
         staging = path.parent / f".staging-{uuid.uuid4().hex}"
         try:
             staging.mkdir()
-            fill(staging)
+            manifest = fill(staging)
             check(staging)
             for file in staging.iterdir():
                 # Engines run as another container: readable for all, writable for none but us.
@@ -105,6 +128,9 @@ class Store:
                 _flush(file)
             staging.chmod(0o755)
             _flush(staging)
+            if manifest is not None:
+                manifest_path.write_bytes(manifest)
+                _flush(manifest_path)
             staging.rename(path)
             _flush(path.parent)
         except OSError as error:

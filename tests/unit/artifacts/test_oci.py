@@ -43,6 +43,12 @@ def fetch(registry: RegistryProcess, source: str, digest: str, into: Path, limit
     return {path.name for path in into.iterdir()}
 
 
+def vouched(registry: RegistryProcess, source: str, digest: str, into: Path) -> bytes | None:
+    """The manifest of what was fetched."""
+    into.mkdir()
+    return oci.fetch(source, digest, into, key=None, access=access(registry), limits=LIMITS, wanted=lora.FILES.__contains__)
+
+
 def upload(registry: RegistryProcess, name: str, content: bytes) -> dict[str, object]:
     """A blob as a layer of a manifest."""
     digest = oci._sha256(content)
@@ -75,6 +81,13 @@ def test_pushed_folder_is_resolved_and_fetched_byte_for_byte(registry: RegistryP
 def test_equal_folders_have_equal_digests(registry: RegistryProcess, tmp_path: Path) -> None:
     first = pushed(registry, write_adapter(tmp_path / "one"), "equal/one")[1]
     assert pushed(registry, write_adapter(tmp_path / "two"), "equal/two")[1] == first
+
+
+def test_fetch_gives_the_manifest_that_vouches_for_the_files(registry: RegistryProcess, tmp_path: Path) -> None:
+    source, digest = pushed(registry, write_adapter(tmp_path / "adapter"), "vouched")
+    manifest = vouched(registry, source, digest, tmp_path / "got")
+    assert manifest is not None
+    assert oci._sha256(manifest) == digest
 
 
 def test_moved_tag_resolves_anew_while_the_digest_keeps_its_bytes(registry: RegistryProcess, tmp_path: Path) -> None:
@@ -177,6 +190,7 @@ def test_plain_tar_layer_is_taken_apart(registry: RegistryProcess, tmp_path: Pat
     layer = upload(registry, "tarred", (tmp_path / "layer.tar").read_bytes())
     source, digest = put_manifest(registry, "tarred", layers=[{**layer, "mediaType": "application/vnd.oci.image.layer.v1.tar"}])
     assert fetch(registry, source, digest, tmp_path / "got") == lora.FILES
+    assert vouched(registry, source, digest, tmp_path / "again") is None, "a tar's digest says nothing of the files in it"
 
 
 def test_hostile_names_and_shapes_of_manifests_are_refused(registry: RegistryProcess, tmp_path: Path) -> None:

@@ -94,3 +94,32 @@ async def test_engine_can_read_the_files_and_nobody_else_can_write_them(store: S
     path = await store.ensure(Shelf.ADAPTERS, DIGEST, fill, check=no_check)
     assert (path / "file.json").stat().st_mode & 0o777 == 0o644
     assert path.stat().st_mode & 0o777 == 0o755
+
+
+async def test_manifest_is_kept_outside_the_folder_and_goes_with_it(store: Store, tmp_path: Path) -> None:
+    def fill_and_vouch(folder: Path) -> bytes:
+        fill(folder)
+        return b"names and hashes"
+
+    path = await store.ensure(Shelf.ADAPTERS, DIGEST, fill_and_vouch, check=no_check)
+    assert store.manifest(Shelf.ADAPTERS, DIGEST) == b"names and hashes"
+    assert [file.name for file in path.iterdir()] == ["file.json"]
+    assert store.manifest(Shelf.BASE, DIGEST) is None
+    Store(tmp_path).prepare()
+    assert Store(tmp_path).manifest(Shelf.ADAPTERS, DIGEST) == b"names and hashes"
+    await store.delete(Shelf.ADAPTERS, DIGEST, unused=lambda: True)
+    assert store.manifest(Shelf.ADAPTERS, DIGEST) is None
+    assert not [one for one in (tmp_path / "manifests").rglob("*") if one.is_file()]
+
+
+async def test_manifest_without_its_artifact_is_a_leftover(store: Store, tmp_path: Path) -> None:
+    left = tmp_path / "manifests" / "adapters" / DIGEST.replace(":", "-")
+    left.write_text("of a crash before the rename")
+    assert store.manifest(Shelf.ADAPTERS, DIGEST) is None
+    Store(tmp_path).prepare()
+    assert not left.exists()
+
+
+async def test_artifact_that_nothing_vouches_for_file_by_file_has_no_manifest(store: Store) -> None:
+    await store.ensure(Shelf.BASE, DIGEST, fill, check=no_check)
+    assert store.manifest(Shelf.BASE, DIGEST) is None
