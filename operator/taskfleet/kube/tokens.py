@@ -16,6 +16,8 @@ SECONDS = 600
 RENEW_AT = 0.8  # of a token's life
 # After a failed renewal the old token is used so long before the next attempt, in seconds.
 RETRY_SECONDS = 5.0
+# A token with less left than this could end on its way.
+MARGIN_SECONDS = 5.0
 
 
 class TokenSource(Protocol):
@@ -31,7 +33,10 @@ class _Held:
 
 
 class PoolTokens:
-    """Cached by audience, renewed at 80 % of their life, one request at a time for each audience. `clock` is Unix time."""
+    """Cached by audience, renewed in the background at 80 % of their life, one request at a time for each audience. `clock` is Unix time.
+
+    Only who has no living token waits for the API server: one that is frozen, and refuses nothing, must not hold up the requests that it has no part in.
+    """
 
     def __init__(self, source: TokenSource, *, namespace: str, service_account: str, clock: Callable[[], float] = time.time) -> None:
         self._source = source
@@ -44,13 +49,16 @@ class PoolTokens:
     async def get(self, audience: str) -> str:
         """A token that is good for `audience`. Raises KubeError where none can be had; while an old one lives, a failed renewal is no error."""
         held = self._held.get(audience)
-        if held is not None and self._clock() < held.renew_at:
+        now = self._clock()
+        if held is not None and now < held.renew_at:
             return held.token.value
         task = self._asking.get(audience)
         if task is None:
             task = asyncio.create_task(self._renew(audience))
             self._asking[audience] = task
             task.add_done_callback(lambda done: self._asked(audience, done))
+        if held is not None and now < held.token.expires_at - MARGIN_SECONDS:
+            return held.token.value
         # Shielded: one caller's cancellation must not fail the others.
         return (await asyncio.shield(task)).value
 

@@ -48,6 +48,28 @@ async def test_a_token_is_renewed_at_four_fifths_of_its_life(server: _ApiServer,
     server.now += 479
     assert await tokens.get("uid") == "uid-1"
     server.now += 2
+    await tokens.get("uid")
+    await asyncio.sleep(0)
+    assert await tokens.get("uid") == "uid-2"
+
+
+async def test_a_renewal_that_hangs_delays_nobody_while_the_old_token_lives(server: _ApiServer, tokens: PoolTokens) -> None:
+    await tokens.get("uid")
+    server.answer.clear()
+    server.now += 500
+    assert await asyncio.wait_for(tokens.get("uid"), 5) == "uid-1"
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(tokens.get("uid"), 5) == "uid-1"
+    assert len(server.asked) == 2
+    server.answer.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await tokens.get("uid") == "uid-2"
+
+
+async def test_a_token_that_is_about_to_end_is_not_handed_out(server: _ApiServer, tokens: PoolTokens) -> None:
+    await tokens.get("uid")
+    server.now += 599
     assert await tokens.get("uid") == "uid-2"
 
 
@@ -66,8 +88,9 @@ async def test_a_failed_renewal_keeps_the_old_token_until_it_ends(server: _ApiSe
     await tokens.get("uid")
     server.away = True
     server.now += 500
-    assert await tokens.get("uid") == "uid-1"
-    assert await tokens.get("uid") == "uid-1"
+    for _ in range(3):
+        assert await tokens.get("uid") == "uid-1"
+        await asyncio.sleep(0)
     assert len(server.asked) == 2, "an outage is not hammered"
     server.now += 101
     with pytest.raises(KubeError):
