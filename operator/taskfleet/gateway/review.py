@@ -16,7 +16,8 @@ ALLOWED_SECONDS = 60.0
 REFUSED_SECONDS = 5.0
 RENEW_AFTER = 45.0  # of the 60: a busy client never waits for a renewal
 OUTAGE_SECONDS = 3600.0
-# After a failed renewal the old answer serves so long before the API server is asked again: not every request of an outage waits for a time-out.
+# After a failed renewal the old answer serves so long before the API server is asked again, and as long once more while it is asked: no busy client waits for the
+# time-outs of an outage, and after it a withdrawn right ends within seconds.
 RETRY_SECONDS = 5.0
 
 
@@ -86,7 +87,8 @@ class ReviewCache(Generic[Answer]):
             now = self.clock()
             if entry is None or now >= entry.outage_until:
                 raise
-            entry.fresh_until = entry.renew_at = min(now + RETRY_SECONDS, entry.outage_until)
+            entry.renew_at = min(now + RETRY_SECONDS, entry.outage_until)
+            entry.fresh_until = min(now + 2 * RETRY_SECONDS, entry.outage_until)
             return entry.answer
         now = self.clock()
         self._allowed.pop(key, None)

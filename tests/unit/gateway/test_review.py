@@ -166,6 +166,35 @@ async def test_not_every_request_of_an_outage_waits_for_the_api_server() -> None
     assert world.server.asked == 2
 
 
+async def test_busy_client_waits_for_no_api_server_that_does_not_answer() -> None:
+    world = World()
+    await world.get()
+    world.server.answer = ReviewUnavailableError("away")
+    world.now += 61
+    await world.get()
+    world.server.gate.clear()
+    world.now += 6
+    assert await asyncio.wait_for(world.get(), 5) == "yes"
+    await world.background()
+    assert world.server.asked == 3, "it is asked again, in the background"
+    world.server.gate.set()
+    await world.background()
+    world.server.gate.clear()
+    world.now += 6
+    assert await asyncio.wait_for(world.get(), 5) == "yes"
+
+
+async def test_right_that_was_revoked_in_an_outage_ends_seconds_after_it() -> None:
+    world = World()
+    await world.get()
+    world.server.answer = ReviewUnavailableError("away")
+    world.now += 61
+    await world.get()
+    world.server.answer = None
+    world.now += 11
+    assert await world.get() is None
+
+
 async def test_answer_never_outlives_its_token() -> None:
     world = World()
     await world.get(expiry=world.now + 10)
