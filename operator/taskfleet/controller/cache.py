@@ -75,7 +75,7 @@ class Cache:
             return False
         if self._gone.get(uid, -1) >= version:
             return False
-        owned = _owned(metadata)
+        owned = owned_fields(metadata)
         body = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
         self._objects.setdefault(resource, {})[key] = _Held(body, version, owned)
         self._by_namespace.setdefault(resource, {}).setdefault(key[0], {})[key] = None
@@ -158,8 +158,11 @@ def _parse(body: Json, model: type[M]) -> M | Unreadable:
         return Unreadable(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
 
 
-def _owned(metadata: Json) -> str:
-    """Changing a field's value or removing it takes it out of our entry, so the entry alone shows that somebody else wrote what is ours."""
+def owned_fields(metadata: Json) -> str:
+    """A fingerprint of the fields that are ours.
+
+    Changing a field's value or removing it takes it out of our entry, so the entry alone shows that somebody else wrote what is ours.
+    """
     for entry in metadata.get("managedFields") or ():
         if entry["manager"] == names.FIELD_MANAGER and entry["operation"] == "Apply" and not entry.get("subresource"):
             return hashlib.sha256(orjson.dumps(entry.get("fieldsV1"), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -14,7 +14,7 @@ import orjson
 
 from taskfleet.api.fields import Metadata, Model
 from taskfleet.controller import metrics
-from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of
+from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of, owned_fields
 from taskfleet.controller.queue import RetryError
 from taskfleet.kube.client import Kube
 from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, ThrottledError
@@ -80,7 +80,7 @@ class Writer:
             return False
         answer = await self._send(resource, body, live)
         self._cache.put(resource, answer)
-        self._remember(resource, key, intent, answer["metadata"]["uid"])
+        self._remember(resource, key, intent, answer["metadata"]["uid"], owned_fields(answer["metadata"]))
         return True
 
     async def write_status(self, resource: Resource, metadata: Metadata, before: Model, after: Model) -> bool:
@@ -118,16 +118,15 @@ class Writer:
         self._applied.pop((resource, key), None)
 
     def _stands(self, resource: Resource, key: ObjectKey, intent: str, live: Json, adoptable: Json | None) -> bool:
-        applied = self._applied.get((resource, key))
+        applied, owned = self._applied.get((resource, key)), self._cache.owned(resource, key[1], key[0]) or ""
         if applied is None and adoptable is not None and contains(live, adoptable):
-            self._remember(resource, key, intent, live["metadata"]["uid"])
+            self._remember(resource, key, intent, live["metadata"]["uid"], owned)
             return True
-        return applied is not None and applied == _Applied(
-            intent, live["metadata"]["uid"], self._cache.owned(resource, key[1], key[0]) or ""
-        )
+        return applied is not None and applied == _Applied(intent, live["metadata"]["uid"], owned)
 
-    def _remember(self, resource: Resource, key: ObjectKey, intent: str, uid: str) -> None:
-        self._applied[(resource, key)] = _Applied(intent, uid, self._cache.owned(resource, key[1], key[0]) or "")
+    def _remember(self, resource: Resource, key: ObjectKey, intent: str, uid: str, owned: str) -> None:
+        """`owned` is as of the apply's own answer: the cache may have heard already of what somebody else changed after it."""
+        self._applied[(resource, key)] = _Applied(intent, uid, owned)
 
     async def _send(self, resource: Resource, body: Json, live: Json | None) -> Json:
         try:

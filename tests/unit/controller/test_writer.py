@@ -8,7 +8,7 @@ from taskfleet.controller.cache import Cache
 from taskfleet.controller.queue import RetryError
 from taskfleet.controller.writer import RefusedError, Writer, contains
 from taskfleet.kube.errors import ForbiddenError, InvalidError, KubeError, ThrottledError, UnavailableError
-from taskfleet.kube.resources import SERVICES, TASK_MODELS
+from taskfleet.kube.resources import SERVICES, TASK_MODELS, Resource
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, task_model
 
@@ -62,6 +62,21 @@ async def test_a_field_of_ours_that_somebody_changed_is_put_back(world: _World) 
     assert await world.writer.apply_child(SERVICE)
     assert world.server.objects[("Service", "finance", "tiny")]["spec"]["port"] == 8080
     assert not await world.writer.apply_child(SERVICE)
+
+
+async def test_a_change_that_the_watch_tells_before_the_answer_of_the_apply_is_put_back(world: _World) -> None:
+    apply = world.server.apply
+
+    async def overtaken(resource: Resource, intent: Json, *, force: bool = True) -> Json:
+        answer = await apply(resource, intent, force=force)
+        world.server.apply = apply  # type: ignore[method-assign]
+        world.told(world.server.edit(SERVICES, "tiny", takes="port", port=1))
+        return answer
+
+    world.server.apply = overtaken  # type: ignore[method-assign]
+    assert await world.writer.apply_child(SERVICE)
+    assert await world.writer.apply_child(SERVICE)
+    assert world.server.objects[("Service", "finance", "tiny")]["spec"]["port"] == 8080
 
 
 async def test_a_deleted_object_is_made_again(world: _World) -> None:
