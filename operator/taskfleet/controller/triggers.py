@@ -5,8 +5,10 @@ Too many keys cost time, too few leave something unnoticed; each line says what 
 
 from collections.abc import Iterable, Iterator
 
+from pydantic import ValidationError
+
 from taskfleet.api.modelpool import ModelPool
-from taskfleet.controller.cache import Change, Json, Unreadable
+from taskfleet.controller.cache import Change, Json
 from taskfleet.controller.fleet import Fleet, pool_of_child, task_of_revision
 from taskfleet.controller.keys import ClassKey, Key, PoolKey, TaskKey
 from taskfleet.kube.resources import (
@@ -94,9 +96,12 @@ def _written(pool: Json) -> tuple[object, ...]:
     return pool.get("spec"), metadata.get("ownerReferences"), metadata.get("labels"), metadata.get("deletionTimestamp")
 
 
-def _readable(body: Json | None) -> ModelPool | Unreadable | None:
-    # A deleted pool is no longer in the cache; that it was one of ours was checked when it was there.
-    return ModelPool.model_validate(body) if body is not None else None
+def _readable(body: Json | None) -> ModelPool | None:
+    """A deleted pool, which is no longer in the cache. One that could not be read had no packing that knew of it."""
+    try:
+        return ModelPool.model_validate(body) if body is not None else None
+    except ValidationError:
+        return None
 
 
 def _of_class(change: Change, fleet: Fleet) -> Iterator[Key]:

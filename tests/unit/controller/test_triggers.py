@@ -117,3 +117,12 @@ def test_a_namespaces_labels_concern_its_tasks(world: _World) -> None:
     )
     assert world.put(NAMESPACES, body("finance", 3, namespace="")) == set()
     assert world.put(NAMESPACES, body("finance", 4, namespace="", labels={"team": "x"})) == {TaskKey("finance", "a")}
+
+
+def test_a_pool_that_cant_be_read_goes_without_a_crash(world: _World) -> None:
+    broken = pool("tiny", 1, ("a", "a-1"))
+    broken["spec"]["isolation"] = "Sometimes"
+    assert PoolKey("finance", "tiny") in world.put(MODEL_POOLS, broken)
+    gone = pool("tiny", 2, ("a", "a-1"))
+    gone["spec"]["isolation"] = "Sometimes"
+    assert world.remove(MODEL_POOLS, gone) == {PoolKey("finance", "tiny"), TaskKey("finance", "a")}
