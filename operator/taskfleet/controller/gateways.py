@@ -15,7 +15,7 @@ from taskfleet.planning.snapshot import GatewayView
 ROUTES_PATH = "/internal/v1/routes"
 CALL_SECONDS = 3.0
 
-Slices = Callable[[], list[dict[str, Any]]]
+Slices = Callable[[], list[dict[str, Any]] | None]
 
 
 class Tokens(Protocol):
@@ -32,7 +32,7 @@ _ANSWER = TypeAdapter(_Answer)
 
 
 class Gateways:
-    """`slices` gives the EndpointSlices of the gateway's Service as they are now."""
+    """`slices` gives the EndpointSlices of the gateway's Service as they are now; None while they are not known."""
 
     def __init__(self, session: aiohttp.ClientSession, tokens: Tokens, *, slices: Slices, port: int, audience: str) -> None:
         self._session = session
@@ -43,7 +43,11 @@ class Gateways:
 
     async def traffic_of(self, namespace: str, name: str) -> tuple[GatewayView, ...]:
         """What every replica does for one TaskModel. One that can't be asked is a view without traffic, and says why."""
-        return tuple(await asyncio.gather(*(self._ask(address, namespace, name) for address in replicas(self._slices()))))
+        slices = self._slices()
+        if slices is None:
+            # Not the same as a gateway without replicas, which nobody has to wait for.
+            return (GatewayView(name="", traffic=None, error="the gateway's replicas have not been listed yet"),)
+        return tuple(await asyncio.gather(*(self._ask(address, namespace, name) for address in replicas(slices))))
 
     async def _ask(self, address: str, namespace: str, name: str) -> GatewayView:
         host = f"[{address}]" if ":" in address else address

@@ -97,7 +97,7 @@ class Replica:
         gateways = Gateways(
             self._session,
             tokens,
-            slices=lambda: list(self._gateway_slices.objects.values()),
+            slices=lambda: list(self._gateway_slices.objects.values()) if self._gateway_slices.synced.is_set() else None,
             port=settings.gateway_internal_port,
             audience=settings.internal_audience,
         )

@@ -112,3 +112,11 @@ async def test_without_a_token_nobody_can_be_asked(world: _World) -> None:
 async def test_without_a_gateway_there_is_nobody_to_ask(world: _World) -> None:
     world.addresses = []
     assert await world.gateways.traffic_of("finance", "a") == ()
+
+
+async def test_before_the_replicas_are_known_none_counts_as_following() -> None:
+    async with aiohttp.ClientSession() as session:
+        gateways = Gateways(session, _Tokens(), slices=lambda: None, port=1, audience="internal")
+        (view,) = await gateways.traffic_of("finance", "a")
+    assert view.traffic is None
+    assert "not been listed" in view.error
