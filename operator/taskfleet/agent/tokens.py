@@ -65,7 +65,8 @@ class TokenVerifier:
     def caller(self, authorization: str | None) -> Caller:
         """Who sent this header; raises TokenRefused."""
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        # Bytes that are no text reach us as lone surrogates, which can't be hashed.
+        if scheme.lower() != "bearer" or not token or not token.isascii():
             raise TokenRefused("a bearer token is needed")
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenRefused("the token is too long")

@@ -77,7 +77,9 @@ def test_forged_token_is_refused(verifier: TokenVerifier, forge: object) -> None
         verifier.caller(f"Bearer {forge()}")  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic cm9ib3Q6eA==", "Token x", "Bearer a.b.c"])
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic cm9ib3Q6eA==", "Token x", "Bearer a.b.c", "Bearer \udcff", "Bearer é"]
+)
 def test_header_without_a_token_is_refused(verifier: TokenVerifier, header: str | None) -> None:
     with pytest.raises(TokenRefused):
         verifier.caller(header)
