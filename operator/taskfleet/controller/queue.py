@@ -132,10 +132,10 @@ class WorkQueue(Generic[K]):
             entry.due = float("inf")
             try:
                 again = await self._attempt(key, entry)
+                if again is not None:
+                    self.add(key, after=again)
             finally:
                 entry.working_since = None
-            if again is not None:
-                self.add(key, after=again)
             if entry.due != float("inf"):
                 self._push(key, entry)
             elif entry.failures == 0:

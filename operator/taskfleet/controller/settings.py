@@ -42,9 +42,7 @@ class OperatorSettings(Settings):
         float, Field(ge=5, description="How often the cache is compared with the API server: watches lose deletions, and can stand still.")
     ] = 300.0
     trust_refresh_seconds: Annotated[float, Field(ge=1, description="How often the issuer's keys are looked up.")] = 60.0
-    stall_seconds: Annotated[
-        float, Field(ge=5, description="Liveness fails when a key waits or is worked on for so long, or a watch is so far behind.")
-    ] = 120.0
+    stall_seconds: Annotated[float, Field(ge=5, description="Liveness fails when a key waits or is worked on for so long.")] = 120.0
 
     lease_name: Annotated[str, Field(description="Lease of the leader.")] = "taskfleet-operator"
     lease_seconds: Annotated[float, Field(ge=2, description="Without a renewal for so long, another replica takes over.")] = 22.0
