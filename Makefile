@@ -8,7 +8,7 @@ PYTHON_IN_VENV := $(BIN)/python
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
 NAME ?= dev
 
-.PHONY: help venv up down cluster cluster-status images generate format lint requirements \
+.PHONY: help venv up down cluster cluster-status images generate format lint keep-release requirements \
         test test-unit test-apiserver test-engine test-cluster test-soak
 
 help: ## show what can be done
@@ -52,6 +52,9 @@ lint: venv ## format, lint, types, import layers, and drift of generated files
 	$(BIN)/mypy tests examples
 	$(BIN)/lint-imports
 	$(PYTHON_IN_VENV) -m taskfleet.api.generate --check
+
+keep-release: venv ## keep this checkout as the last release, which upgrades are tested from (CONTRIBUTING.md, Releasing)
+	@$(PYTHON_IN_VENV) -m tests.released
 
 requirements: venv ## pin all dependencies anew, with hashes (UPGRADE=--upgrade for newer versions)
 	@set -e; export UV_CUSTOM_COMPILE_COMMAND="make requirements"; PATH="$$PWD/$(BIN):$$PATH"; \
