@@ -27,6 +27,7 @@ _STATUS = {
     Reason.ARTIFACT_NOT_FOUND: 404,
     Reason.CREDENTIALS_MISSING: 424,
     Reason.SOURCE_UNAVAILABLE: 503,
+    Reason.STORE_FULL: 507,
 }
 _PERMANENT_STATUS = 422
 
@@ -61,7 +62,12 @@ class Administration:
             offered = DesiredState.model_validate_json(await request.read())
         except ValidationError as error:
             return _problem(400, Reason.INVALID_SPEC, f"no desired document: {error.errors(include_input=False)[0]['msg']}", permanent=True)
-        verdict = self._document.offer(offered, replaces_equal=True)
+        try:
+            verdict = self._document.offer(offered, replaces_equal=True)
+        except OSError as error:
+            # What serves goes on, by the document before.
+            log.error("desired document can't be kept", extra=fields(error=str(error), generation=offered.generation))  # noqa: TRY400  (no fault of the code)
+            return _problem(507, Reason.STORE_FULL, f"the document can't be kept: {error.strerror or error}", permanent=False)
         if verdict in _REFUSALS:
             log.warning("desired document is refused", extra=fields(why=verdict.value, generation=offered.generation))
             return _problem(409, Reason.INVALID_SPEC, _REFUSALS[verdict], permanent=verdict is not Offer.STALE)

@@ -159,6 +159,7 @@ class Agent:
     def _take_up(self, document: DesiredState) -> None:
         log.info("document is in force", extra=fields(generation=document.generation, adapters=len(document.adapters)))
         self._verifier.use_audience(document.pool.uid)
+        self._store.limit(document.limits.store_bytes)
         self._residents.follow(document)
         self.board.report_pool(document.pool.uid, document.generation)
         self._base.kick()

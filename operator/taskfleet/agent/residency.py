@@ -20,7 +20,7 @@ from taskfleet.agent.pace import Pace
 from taskfleet.agent.staging import Staging
 from taskfleet.api.agent import AdapterPhase, AdapterReport, DesiredAdapter, Limits
 from taskfleet.api.conditions import Reason
-from taskfleet.artifacts.errors import ArtifactError, SourceUnavailable
+from taskfleet.artifacts.errors import ArtifactError, SourceUnavailable, StoreFull
 from taskfleet.engines.base import EngineClient, LoadedModel
 from taskfleet.engines.errors import EngineError, ModelNotServedError, OutcomeUnknownError, PermanentEngineError
 from taskfleet.logs import fields
@@ -254,8 +254,8 @@ class Residency:
             return None
         now = time.monotonic()
         self._failing_since = self._failing_since or now
-        # The source's own "no" is an answer. Silence is one only after long: see Pace.
-        self._answered = not isinstance(error, SourceUnavailable) or now - self._failing_since >= self._near.pace.settle
+        # The source's own "no" is an answer. Silence, or a full store, is one only after long: see Pace.
+        self._answered = not isinstance(error, SourceUnavailable | StoreFull) or now - self._failing_since >= self._near.pace.settle
         return self._failed(AdapterPhase.STAGING, error.reason, str(error))
 
     def _engine_objection(self, error: EngineError, wish: Wish) -> float | None:

@@ -108,6 +108,9 @@ class Residents:
         await residency.run()
         # No await since the adapter was found unwanted: a document that comes later makes a new residency.
         del self._all[residency.engine_name]
+        # Its files are gone: there may be room for one that found none.
+        for other in self._all.values():
+            other.kick()
 
     async def _remove_leftovers(self) -> None:
         """Deletes files of adapters that neither the document nor the engine has: an agent before this one ended between unload and delete."""

@@ -29,8 +29,8 @@ class Staging:
     async def base(self, base: Base, digest: str, limits: Limits) -> BaseShapes:
         """Has the base's files in the store and the link on them; returns the shapes that its adapters must have."""
 
-        def fill(folder: Path) -> bytes | None:
-            bounds = FetchLimits(max_bytes=limits.max_base_bytes, max_files=MAX_BASE_FILES, seconds=self.seconds)
+        def fill(folder: Path, most: int) -> bytes | None:
+            bounds = FetchLimits(max_bytes=most, max_files=MAX_BASE_FILES, seconds=self.seconds)
             return oci.fetch(
                 base.source, digest, folder, key=base.credentials_key, access=self.access, limits=bounds, wanted=lambda _name: True
             )
@@ -38,7 +38,7 @@ class Staging:
         def check(folder: Path) -> None:
             base_model.verify(folder)
 
-        path = await self.store.ensure(Shelf.BASE, digest, fill, check=check)
+        path = await self.store.ensure(Shelf.BASE, digest, fill, check=check, most=limits.max_base_bytes)
         self.store.select_base(digest)
         return await asyncio.to_thread(base_model.verify, path)
 
@@ -46,8 +46,8 @@ class Staging:
         """Has the adapter's two files in the store, fit for the base; returns their folder."""
         adapter, digest = desired.adapter, self.digest(desired)
 
-        def fill(folder: Path) -> bytes | None:
-            bounds = FetchLimits(max_bytes=limits.max_adapter_bytes, max_files=MAX_ADAPTER_FILES, seconds=self.seconds)
+        def fill(folder: Path, most: int) -> bytes | None:
+            bounds = FetchLimits(max_bytes=most, max_files=MAX_ADAPTER_FILES, seconds=self.seconds)
             # Only what an engine needs reaches it: some load a tokenizer from an adapter's folder when they find one.
             return oci.fetch(
                 adapter.source,
@@ -62,7 +62,7 @@ class Staging:
         def check(folder: Path) -> None:
             lora.verify(folder, base=shapes, max_rank=limits.max_rank)
 
-        return await self.store.ensure(Shelf.ADAPTERS, digest, fill, check=check)
+        return await self.store.ensure(Shelf.ADAPTERS, digest, fill, check=check, most=limits.max_adapter_bytes)
 
     async def resolve(self, request: ResolveRequest) -> str:
         """The digest behind a version, now."""

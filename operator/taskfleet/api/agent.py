@@ -52,6 +52,8 @@ class Limits(Model):
     max_rank: int
     max_adapter_bytes: int
     max_base_bytes: int
+    # Size of the volume that holds base and adapters; None: unbounded. The kubelet evicts a pod whose volume grows beyond it, with all that serves there.
+    store_bytes: int | None = None
 
 
 class DesiredState(Model):

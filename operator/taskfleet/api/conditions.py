@@ -48,6 +48,7 @@ class Reason(StrEnum):
     ENGINE_REJECTED = "EngineRejected"  # the engine refused the adapter for good
     DIGEST_MISMATCH = "DigestMismatch"  # the bytes at the source are not those that were pinned or recorded
     CREDENTIALS_MISSING = "CredentialsMissing"  # the entry that credentialsKey names is not in the Secret taskfleet-credentials
+    STORE_FULL = "StoreFull"  # the pod's store has no room for the artifact; what serves goes on, and it is tried again
     # Available, and pools
     SERVING = "Serving"  # answers
     NO_READY_PODS = "NoReadyPods"  # no pod of the pool is Ready

@@ -4,9 +4,11 @@ ArtifactError
 ├── RetryableArtifactError       the same bytes may be had later
 │   ├── SourceUnavailable        the source can't be reached, fails, or is too slow
 │   ├── ArtifactNotFound         the source answers, but has no such version
-│   └── CredentialsMissing       the source wants credentials that the namespace's Secret doesn't have (yet), or refuses those that it has
+│   ├── CredentialsMissing       the source wants credentials that the namespace's Secret doesn't have (yet), or refuses those that it has
+│   └── StoreFull                the pod's store has no room for it now
 └── PermanentArtifactError       the same version will never be served; the source has to change
     ├── ArtifactInvalid          wrong files, base, rank, size or shape
+    │   └── ArtifactTooLarge     more bytes than allowed
     ├── DigestMismatch           the bytes are not those of the digest
     └── UnsupportedSource        this version does not fetch from there
 
@@ -49,6 +51,12 @@ class CredentialsMissing(RetryableArtifactError):  # noqa: N818
     reason = Reason.CREDENTIALS_MISSING
 
 
+class StoreFull(RetryableArtifactError):  # noqa: N818
+    """The pod's store has no room for it now: other artifacts may go, or the class gives it a larger volume."""
+
+    reason = Reason.STORE_FULL
+
+
 class PermanentArtifactError(ArtifactError):
     """The same version will never be served."""
 
@@ -59,6 +67,10 @@ class ArtifactInvalid(PermanentArtifactError):  # noqa: N818
     """Wrong files, base, rank, size or shape."""
 
     reason = Reason.ARTIFACT_INVALID
+
+
+class ArtifactTooLarge(ArtifactInvalid):
+    """More bytes than allowed. Where less was allowed than the class's limit, because a store is nearly full, it becomes StoreFull."""
 
 
 class DigestMismatch(PermanentArtifactError):  # noqa: N818

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from taskfleet.artifacts.errors import ArtifactInvalid
+from taskfleet.artifacts.errors import ArtifactInvalid, ArtifactTooLarge
 from taskfleet.artifacts.filenames import check_name
 from taskfleet.artifacts.source import check_digest
 
@@ -33,7 +33,7 @@ class Layout:
 
 
 def read(text: bytes, *, max_files: int, max_bytes: int) -> Layout:
-    """The layout of a manifest, its limits checked by what it says of itself. Raises ArtifactInvalid."""
+    """The layout of a manifest, its limits checked by what it says of itself. Raises ArtifactInvalid, ArtifactTooLarge."""
     layers = _layers(text)
     if not layers:
         raise ArtifactInvalid("the artifact is empty: its manifest has no layers")
@@ -42,7 +42,7 @@ def read(text: bytes, *, max_files: int, max_bytes: int) -> Layout:
     blobs = [_blob(layer) for layer in layers]
     total = sum(blob.size for blob in blobs)
     if total > max_bytes:
-        raise ArtifactInvalid(f"the artifact has {total} bytes, at most {max_bytes} are allowed")
+        raise ArtifactTooLarge(f"the artifact has {total} bytes, at most {max_bytes} are allowed")
     if len(layers) == 1 and _is_tar(layers[0]):
         return Layout({}, blobs[0])
     return Layout(_named(layers, blobs))

@@ -11,17 +11,24 @@ One process writes to a store.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from taskfleet.artifacts.errors import SourceUnavailable
+from taskfleet.artifacts.errors import ArtifactTooLarge, SourceUnavailable, StoreFull
 
-Fill = Callable[[Path], bytes | None]
+# Writes an artifact into an empty folder, of at most so many bytes; raises ArtifactTooLarge for more.
+Fill = Callable[[Path, int], bytes | None]
 Check = Callable[[Path], None]
+
+# Left free of the volume's size: folders, the kept document, and what is rounded up to whole blocks. The kubelet evicts a pod whose volume is larger than its limit.
+SPARE_BYTES = 1024 * 1024
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _MANIFESTS = "manifests"
 
@@ -41,6 +48,9 @@ class Store:
         self._locks: dict[tuple[Shelf, str], asyncio.Lock] = {}
         # Downloads are bounded by the pod's network and disk, not by how many adapters are asked for at once.
         self._slots = asyncio.Semaphore(parallel)
+        self._size: int | None = None
+        self._reserved: list[int] = []
+        self._room_changed = asyncio.Condition()
 
     def path(self, shelf: Shelf, digest: str) -> Path:
         """Where an artifact is, or would be."""
@@ -77,19 +87,30 @@ class Store:
         """What is there, complete."""
         return sorted(path.name.replace("-", ":", 1) for path in (self._root / shelf).glob("sha256-*") if path.is_dir())
 
-    async def ensure(self, shelf: Shelf, digest: str, fill: Fill, *, check: Check) -> Path:
+    def limit(self, size: int | None) -> None:
+        """How large the volume may grow in bytes; None: as large as the disk."""
+        self._size = size
+
+    async def ensure(self, shelf: Shelf, digest: str, fill: Fill, *, check: Check, most: int) -> Path:
         """The artifact's folder, filled if it isn't there: one download per digest, however many ask.
 
-        `fill` writes into an empty folder and returns the manifest that it has checked every file against, if there is one.
-        `check` raises ArtifactError for a folder that may not be used; it runs on what is there already too, because limits change.
+        `fill` writes into an empty folder, at most `most` bytes, or what there is room for, and returns the manifest that it has checked every file against, if there is one.
+        `check` raises ArtifactError for a folder that may not be used; it runs on what is
+        there already too, because limits change. Raises StoreFull where there is no room.
         """
         path = self.path(shelf, digest)
         async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
             if path.is_dir():
                 await asyncio.to_thread(check, path)
                 return path
-            async with self._slots:
-                await asyncio.to_thread(self._stage, path, self._manifest_path(shelf, digest), fill, check)
+            async with self._slots, self._room(most) as room:
+                try:
+                    await asyncio.to_thread(self._stage, path, self._manifest_path(shelf, digest), lambda folder: fill(folder, room), check)
+                except ArtifactTooLarge as error:
+                    if room >= most:
+                        raise
+                    bound = "its disk" if self._size is None else "store.sizeLimit of the ServingClass"
+                    raise StoreFull(f"the pod's store has room for {room} more bytes ({bound}), and the artifact needs more") from error
             return path
 
     async def delete(self, shelf: Shelf, digest: str, *, unused: Callable[[], bool]) -> None:
@@ -115,8 +136,28 @@ class Store:
     def _manifest_path(self, shelf: Shelf, digest: str) -> Path:
         return self._root / _MANIFESTS / shelf / self.path(shelf, digest).name
 
+    @asynccontextmanager
+    async def _room(self, most: int) -> AsyncIterator[int]:
+        """How many bytes may be written, kept for the time of the block. Near the limit one download waits for another, so that each knows what is left."""
+        async with self._room_changed:
+            while (free := await self._free()) < most and self._reserved:
+                await self._room_changed.wait()
+            room = min(most, free)
+            self._reserved.append(room)
+        try:
+            yield room
+        finally:
+            self._reserved.remove(room)
+            async with self._room_changed:
+                self._room_changed.notify_all()
+
+    async def _free(self) -> int:
+        if self._size is None:
+            return shutil.disk_usage(self._root).free - sum(self._reserved)
+        return max(0, self._size - SPARE_BYTES - await asyncio.to_thread(_used, self._root) - sum(self._reserved))
+
     @staticmethod
-    def _stage(path: Path, manifest_path: Path, fill: Fill, check: Check) -> None:
+    def _stage(path: Path, manifest_path: Path, fill: Callable[[Path], bytes | None], check: Check) -> None:
         staging = path.parent / f".staging-{uuid.uuid4().hex}"
         try:
             staging.mkdir()
@@ -134,10 +175,23 @@ class Store:
             staging.rename(path)
             _flush(path.parent)
         except OSError as error:
+            if error.errno in _FULL:
+                raise StoreFull(f"the artifact can't be written: {error.strerror}") from error
             raise SourceUnavailable(f"the artifact can't be written: {error.strerror or error}") from error
         finally:
             if staging.exists():
                 shutil.rmtree(staging)
+
+
+def _used(folder: Path) -> int:
+    """What the kubelet counts: whole blocks, of everything in the volume."""
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue  # deleted meanwhile
+    return size
 
 
 def _flush(path: Path) -> None:

@@ -4,7 +4,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from taskfleet.artifacts.errors import ArtifactInvalid
+from taskfleet.artifacts.errors import ArtifactInvalid, ArtifactTooLarge
 from taskfleet.artifacts.filenames import check_name
 
 
@@ -19,8 +19,10 @@ def extract(archive: Path, into: Path, *, max_files: int, max_bytes: int) -> Non
                     continue
                 name = _file_name(member)
                 files, size = files + 1, size + member.size
-                if files > max_files or size > max_bytes:
-                    raise ArtifactInvalid(f"the tar holds more than {max_files} files or {max_bytes} bytes")
+                if files > max_files:
+                    raise ArtifactInvalid(f"the tar holds more than {max_files} files")
+                if size > max_bytes:
+                    raise ArtifactTooLarge(f"the tar holds more than {max_bytes} bytes")
                 _write(tar, member, into / name)
     except tarfile.TarError:
         raise ArtifactInvalid("the tar can't be read") from None

@@ -30,6 +30,7 @@ STALLING = frozenset(
         Reason.ENGINE_REJECTED,
         Reason.DIGEST_MISMATCH,
         Reason.CREDENTIALS_MISSING,
+        Reason.STORE_FULL,
         Reason.UNSCHEDULABLE,
         Reason.IMAGE_UNAVAILABLE,
         Reason.ENGINE_CRASHING,

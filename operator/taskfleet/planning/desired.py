@@ -19,7 +19,7 @@ def engine_name_of(pool: ModelPool, member: Member) -> str | None:
 def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
     """The pool's document. Raises ValueError for a class whose sizes are no quantities."""
     spec = pool.spec
-    limits = serving_class.spec.adapters
+    limits, store = serving_class.spec.adapters, serving_class.spec.store
     adapters: dict[str, DesiredAdapter] = {}
     # Two revisions that differ in the prompt only have the same bytes and the same name; one entry stands for both, the stable one's.
     for member in sorted(spec.members, key=lambda member: (member.role is not Role.STABLE, member.revision)):
@@ -36,7 +36,8 @@ def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
         limits=Limits(
             max_rank=limits.max_rank,
             max_adapter_bytes=in_bytes(limits.max_size),
-            max_base_bytes=in_bytes(serving_class.spec.store.max_base_size),
+            max_base_bytes=in_bytes(store.max_base_size),
+            store_bytes=in_bytes(store.size_limit) if store.size_limit is not None else None,
         ),
         adapters=tuple(adapters[name] for name in sorted(adapters)),
     )

@@ -29,6 +29,7 @@ _BASE_TROUBLE = frozenset(
         Reason.ARTIFACT_INVALID,
         Reason.DIGEST_MISMATCH,
         Reason.CREDENTIALS_MISSING,
+        Reason.STORE_FULL,
     }
 )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,11 @@ from taskfleet.agent.staging import Staging
 from taskfleet.api.agent import AdapterPhase, AdapterReport, DesiredAdapter, Limits
 from taskfleet.artifacts import base_model
 from taskfleet.artifacts.base_model import BaseShapes
-from taskfleet.artifacts.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound, SourceUnavailable
+from taskfleet.artifacts.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound, SourceUnavailable, StoreFull
 from taskfleet.artifacts.oci import Access
 from taskfleet.artifacts.store import Shelf, Store
 from taskfleet.engines.errors import AdapterInvalidError, EngineBusyError, EngineError, OutcomeUnknownError, WrongModelError
-from tests.unit.agent.builders import document
+from tests.unit.agent.builders import adapter, document
 from tests.unit.agent.scripted_engine import ScriptedEngine
 from tests.unit.artifacts.model_files import write_adapter, write_base
 
@@ -40,13 +40,15 @@ class LocalStaging(Staging):
     trouble: list[ArtifactError] = field(default_factory=list)
 
     async def adapter(self, desired: DesiredAdapter, shapes: BaseShapes, limits: Limits) -> Path:  # noqa: ARG002
-        def fill(folder: Path) -> None:
+        def fill(folder: Path, _most: int) -> None:
             if self.trouble:
                 raise self.trouble.pop(0)
             for path in self.source.iterdir():
                 (folder / path.name).write_bytes(path.read_bytes())
 
-        return await self.store.ensure(Shelf.ADAPTERS, self.digest(desired), fill, check=lambda _folder: None)
+        return await self.store.ensure(
+            Shelf.ADAPTERS, self.digest(desired), fill, check=lambda _folder: None, most=limits.max_adapter_bytes
+        )
 
 
 @dataclass
@@ -87,15 +89,16 @@ async def within(condition: Callable[[], bool], explain: Callable[[], str] = lam
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    pace: Pace = getattr(request, "param", PACE)
     engine, flights = ScriptedEngine(), Flights()
     board = Board("pod", flights)
     store = Store(tmp_path / "store")
     store.prepare()
     source = write_adapter(tmp_path / "source")
     staging = LocalStaging(store, Access(credentials_directory=tmp_path), 10.0, source)
-    watch = EngineWatch(engine, board, PACE)
-    base = BaseStage(DesiredDocument(tmp_path), staging, board, PACE, tmp_path)
+    watch = EngineWatch(engine, board, pace)
+    base = BaseStage(DesiredDocument(tmp_path), staging, board, pace, tmp_path)
     base.shapes = base_model.verify(write_base(tmp_path / "base"))
     async with asyncio.TaskGroup() as tasks:
         surroundings = Surroundings(
@@ -106,7 +109,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             flights=flights,
             board=board,
             metrics=AgentMetrics(board),
-            pace=PACE,
+            pace=pace,
             engine_slots=asyncio.Semaphore(4),
         )
         residents = Residents(surroundings, tasks)
@@ -203,6 +206,23 @@ async def test_silent_source_keeps_a_starting_pod_waiting_but_not_for_ever(stage
     await within(stage.residents.settled)
 
 
+@pytest.mark.parametrize("stage", [replace(PACE, first_retry=3600.0, last_retry=3600.0)], indirect=True, ids=["retries are far away"])
+async def test_adapter_without_room_is_fetched_as_soon_as_another_has_gone(stage: Stage) -> None:
+    other = "finance.total.2"
+    both = document(2, NAME, other)
+    two = adapter(other, "sha256:" + "b" * 64)
+    stage.want(NAME)
+    await stage.reach(AdapterPhase.PROVEN)
+    stage.staging.trouble.append(StoreFull("no room"))
+    stage.residents.follow(both.model_copy(update={"adapters": (both.adapters[0], two)}))
+    await within(lambda: (report := stage.report(other)) is not None and report.reason == "StoreFull")
+    assert stage.residents.serves(NAME)
+    assert not stage.residents.settled(), "a starting pod must not take over what it has no room for"
+    stage.residents.follow(both.model_copy(update={"generation": 3, "adapters": (two,)}))
+    await stage.reach(AdapterPhase.PROVEN, other)
+    await stage.reach(None)
+
+
 async def test_failure_stays_readable_while_it_is_tried_again(stage: Stage) -> None:
     stage.staging.trouble.extend([ArtifactNotFound("no such version")] * 1000)
     stage.want(NAME)
@@ -296,7 +316,9 @@ async def test_stranger_in_the_engine_is_unloaded_and_leftover_files_go(stage: S
     stage.engine.strict = False
     stage.engine.loaded["finance.ghost.9"] = "/store/adapters/unknown"
     leftover = "sha256:" + "9" * 64
-    await stage.staging.store.ensure(Shelf.ADAPTERS, leftover, lambda folder: (folder / "x.json").touch(), check=lambda _folder: None)
+    await stage.staging.store.ensure(
+        Shelf.ADAPTERS, leftover, lambda folder, _most: (folder / "x.json").touch(), check=lambda _folder: None, most=1000
+    )
     stage.want(NAME)
     await stage.reach(AdapterPhase.PROVEN)
     await within(lambda: set(stage.engine.loaded) == {NAME}, lambda: str(stage.engine.loaded))
