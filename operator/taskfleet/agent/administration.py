@@ -28,6 +28,7 @@ _STATUS = {
     Reason.CREDENTIALS_MISSING: 424,
     Reason.SOURCE_UNAVAILABLE: 503,
     Reason.STORE_FULL: 507,
+    Reason.RESOLVING: 503,
 }
 _PERMANENT_STATUS = 422
 
@@ -92,7 +93,8 @@ class Administration:
         except ValidationError as error:
             return _problem(400, Reason.INVALID_SPEC, f"no resolve request: {error.errors(include_input=False)[0]['msg']}", permanent=True)
         try:
-            digest = await self._staging.resolve(wanted)
+            current = self._document.current
+            digest = await self._staging.resolve(wanted, current.limits if current is not None else None)
         except ArtifactError as error:
             status = _PERMANENT_STATUS if error.permanent else _STATUS[error.reason]
             return _problem(status, error.reason, str(error), permanent=error.permanent)

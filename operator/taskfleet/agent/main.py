@@ -27,7 +27,7 @@ from taskfleet.agent.settings import AgentSettings
 from taskfleet.agent.staging import Staging
 from taskfleet.agent.tokens import TokenVerifier
 from taskfleet.api.agent import DesiredState
-from taskfleet.artifacts.oci import Access
+from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.store import Store
 from taskfleet.engines.drivers import driver
 from taskfleet.logs import fields
@@ -80,14 +80,14 @@ class Agent:
         metrics = AgentMetrics(self.board)
         self._store = Store(settings.store)
         self._access = Access(credentials_directory=settings.credentials_dir, insecure_hosts=settings.insecure_hosts)
-        staging = Staging(self._store, self._access, settings.stage_seconds)
+        self._staging = Staging(self._store, self._access, seconds=settings.stage_seconds, patience=pace.resolve)
         self._document = DesiredDocument(settings.store)
-        self._base = BaseStage(self._document, staging, self.board, pace, settings.run)
+        self._base = BaseStage(self._document, self._staging, self.board, pace, settings.run)
         self._watch = EngineWatch(engine, self.board, pace)
         self._verifier = TokenVerifier()
         self._residents = Residents(
             Surroundings(
-                staging=staging,
+                staging=self._staging,
                 base=self._base,
                 engine=engine,
                 watch=self._watch,
@@ -118,7 +118,7 @@ class Agent:
                 metrics=metrics,
             ),
             administration=Administration(
-                verifier=self._verifier, document=self._document, board=self.board, staging=staging, taken_up=self._take_up
+                verifier=self._verifier, document=self._document, board=self.board, staging=self._staging, taken_up=self._take_up
             ),
             watch=self._watch,
             readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
@@ -144,6 +144,7 @@ class Agent:
     def cancel(self) -> None:
         """Ends all parts: nothing is in flight any more."""
         self._access.ended.set()
+        self._staging.cancel()
         for loop in self._loops:
             loop.cancel()
         self._residents.cancel()

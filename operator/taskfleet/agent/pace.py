@@ -18,6 +18,8 @@ class Pace:
     first_retry: float = 1.0
     last_retry: float = 60.0
     settle: float = 120.0
+    # How long a question for a digest waits for a download: below the operator's patience (`controller.agents.RESOLVE_SECONDS`).
+    resolve: float = 60.0
 
     def retry(self, attempt: int, jitter: float) -> float:
         """The wait after the `attempt`-th failure (from 1), doubled each time; `jitter` from 0 to 1 takes off up to half of it."""

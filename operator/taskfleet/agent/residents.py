@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 
 from taskfleet.agent.residency import Residency, Surroundings, Wish
 from taskfleet.api.agent import DesiredState
-from taskfleet.artifacts.store import Shelf
 from taskfleet.engines.base import LoadedModel
 from taskfleet.logs import fields
 
@@ -114,8 +113,8 @@ class Residents:
 
     async def _remove_leftovers(self) -> None:
         """Deletes files of adapters that neither the document nor the engine has: an agent before this one ended between unload and delete."""
-        store = self._near.staging.store
-        for digest in store.digests(Shelf.ADAPTERS):
+        staging = self._near.staging
+        for digest in staging.leftovers():
             if not self.shared("", digest):
                 log.info("leftover adapter files are deleted", extra=fields(digest=digest))
-                await store.delete(Shelf.ADAPTERS, digest, unused=lambda digest=digest: not self.shared("", digest))  # type: ignore[misc]
+                await staging.forget_adapter(digest, unused=lambda digest=digest: not self.shared("", digest))  # type: ignore[misc]

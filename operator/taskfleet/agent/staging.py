@@ -1,74 +1,78 @@
 """Fetches and verifies artifacts into the pod's store: the one place where sources, limits and the store meet."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from taskfleet.api.agent import DesiredAdapter, Limits, ResolveRequest
+from taskfleet.agent.resolving import Resolving
+from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
 from taskfleet.api.taskmodel import Base
-from taskfleet.artifacts import base_model, lora, oci
+from taskfleet.artifacts import base_model, fetching, lora
+from taskfleet.artifacts.access import Access, FetchLimits
 from taskfleet.artifacts.base_model import BaseShapes
-from taskfleet.artifacts.errors import ArtifactInvalid
-from taskfleet.artifacts.oci import Access, FetchLimits
-from taskfleet.artifacts.store import Shelf, Store
+from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
+from taskfleet.artifacts.listing import Order
+from taskfleet.artifacts.store import Fill, Shelf, Store
 
 # An adapter has two files that are read, and perhaps a handful beside; a base has some dozens of shards.
-MAX_ADAPTER_FILES = 64
-MAX_BASE_FILES = 512
+_MAX_FILES = {ArtifactKind.ADAPTER: 64, ArtifactKind.BASE: 512}
+# What was fetched for its digest and is not in a document after so long belongs to a task that is gone, or a question that nobody asked again.
+UNCLAIMED_SECONDS = 3600.0
+
+_SHELVES = {ArtifactKind.BASE: Shelf.BASE, ArtifactKind.ADAPTER: Shelf.ADAPTERS}
 
 
-@dataclass(frozen=True, slots=True)
 class Staging:
-    """All methods raise ArtifactError."""
+    """All methods raise ArtifactError. `seconds` is for one artifact, `patience` for one question for a digest."""
 
-    store: Store
-    access: Access
-    seconds: float  # for one artifact
+    def __init__(self, store: Store, access: Access, *, seconds: float, patience: float) -> None:
+        self.store = store
+        self._access = access
+        self._seconds = seconds
+        self._resolving = Resolving(self._fetch_for_digest, patience=patience)
+        # Adapters that are here for their digest only, and since when (monotonic clock).
+        self._unclaimed: dict[str, float] = {}
 
     async def base(self, base: Base, digest: str, limits: Limits) -> BaseShapes:
         """Has the base's files in the store and the link on them; returns the shapes that its adapters must have."""
-
-        def fill(folder: Path, most: int) -> bytes | None:
-            bounds = FetchLimits(max_bytes=most, max_files=MAX_BASE_FILES, seconds=self.seconds)
-            return oci.fetch(
-                base.source, digest, folder, key=base.credentials_key, access=self.access, limits=bounds, wanted=lambda _name: True
-            )
+        order = Order(kind=ArtifactKind.BASE, source=base.source, version=base.revision, credentials_key=base.credentials_key)
 
         def check(folder: Path) -> None:
             base_model.verify(folder)
 
-        path = await self.store.ensure(Shelf.BASE, digest, fill, check=check, most=limits.max_base_bytes)
+        path = await self.store.ensure(Shelf.BASE, digest, self._fill(order, digest), check=check, most=limits.max_base_bytes)
         self.store.select_base(digest)
         return await asyncio.to_thread(base_model.verify, path)
 
     async def adapter(self, desired: DesiredAdapter, shapes: BaseShapes, limits: Limits) -> Path:
         """Has the adapter's two files in the store, fit for the base; returns their folder."""
         adapter, digest = desired.adapter, self.digest(desired)
-
-        def fill(folder: Path, most: int) -> bytes | None:
-            bounds = FetchLimits(max_bytes=most, max_files=MAX_ADAPTER_FILES, seconds=self.seconds)
-            # Only what an engine needs reaches it: some load a tokenizer from an adapter's folder when they find one.
-            return oci.fetch(
-                adapter.source,
-                digest,
-                folder,
-                key=adapter.credentials_key,
-                access=self.access,
-                limits=bounds,
-                wanted=lora.FILES.__contains__,
-            )
+        order = Order(kind=ArtifactKind.ADAPTER, source=adapter.source, version=adapter.version, credentials_key=adapter.credentials_key)
+        self._unclaimed.pop(digest, None)
 
         def check(folder: Path) -> None:
             lora.verify(folder, base=shapes, max_rank=limits.max_rank)
 
-        return await self.store.ensure(Shelf.ADAPTERS, digest, fill, check=check, most=limits.max_adapter_bytes)
+        return await self.store.ensure(Shelf.ADAPTERS, digest, self._fill(order, digest), check=check, most=limits.max_adapter_bytes)
 
-    async def resolve(self, request: ResolveRequest) -> str:
-        """The digest behind a version, now."""
-        return await asyncio.to_thread(
-            oci.resolve, request.source, request.version, request.digest, key=request.credentials_key, access=self.access
-        )
+    async def resolve(self, request: ResolveRequest, limits: Limits | None) -> str:
+        """The digest behind a version, now. `limits` are those of the document in force, if there is one yet.
+
+        A source without digests of its own is asked for the bytes: they are in the store then, for whoever wants the digest.
+        """
+        order = Order(kind=request.kind, source=request.source, version=request.version, credentials_key=request.credentials_key)
+        if fetching.has_own_digests(request.source):
+            return await asyncio.to_thread(fetching.resolve, order, request.digest, access=self._access)
+        if request.digest is not None and self.store.path(_SHELVES[request.kind], request.digest).is_dir():
+            return request.digest
+        if limits is None:
+            raise SourceUnavailable("this pod has no document yet, which says how large an artifact may be")
+        await self._remove_unclaimed()
+        found = await self._resolving.digest(order, limits)
+        if request.digest is not None and found != request.digest:
+            raise DigestMismatch(f"{request.source} has {found} under version {request.version}, and {request.digest} is pinned")
+        return found
 
     def adapter_path(self, digest: str) -> Path:
         """Where an adapter is, or would be: what the engine is told."""
@@ -78,9 +82,39 @@ class Staging:
         """Deletes an adapter's files, if `unused` still says so at the last moment."""
         await self.store.delete(Shelf.ADAPTERS, digest, unused=unused)
 
+    def leftovers(self) -> list[str]:
+        """Digests of all adapters that are here, but for those that were fetched for their digest just now."""
+        return [digest for digest in self.store.digests(Shelf.ADAPTERS) if digest not in self._unclaimed]
+
+    def cancel(self) -> None:
+        """Ends what goes on in the background: the agent is ending."""
+        self._resolving.cancel()
+
     @staticmethod
     def digest(desired: DesiredAdapter) -> str:
         """The digest of a desired adapter, which documents without it are refused for."""
         if desired.adapter.digest is None:
             raise ArtifactInvalid(f"adapter {desired.engine_name} has no digest")
         return desired.adapter.digest
+
+    def _fill(self, order: Order, digest: str) -> Fill:
+        return lambda folder, most: fetching.fetch(order, digest, folder, access=self._access, limits=self._bounds(order.kind, most))
+
+    async def _fetch_for_digest(self, order: Order, limits: Limits) -> str:
+        def fill(folder: Path, most: int) -> bytes:
+            return fetching.fetch_files(order, folder, access=self._access, limits=self._bounds(order.kind, most))
+
+        most = limits.max_base_bytes if order.kind is ArtifactKind.BASE else limits.max_adapter_bytes
+        admitted = await self.store.admit(_SHELVES[order.kind], fill, most=most)
+        if admitted.is_new and order.kind is ArtifactKind.ADAPTER:
+            self._unclaimed[admitted.digest] = time.monotonic()
+        return admitted.digest
+
+    async def _remove_unclaimed(self) -> None:
+        now = time.monotonic()
+        for digest in [digest for digest, since in self._unclaimed.items() if now - since > UNCLAIMED_SECONDS]:
+            await self.forget_adapter(digest, unused=lambda digest=digest: digest in self._unclaimed)  # type: ignore[misc]
+            self._unclaimed.pop(digest, None)
+
+    def _bounds(self, kind: ArtifactKind, most: int) -> FetchLimits:
+        return FetchLimits(max_bytes=most, max_files=_MAX_FILES[kind], seconds=self._seconds)

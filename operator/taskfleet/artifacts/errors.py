@@ -4,6 +4,7 @@ ArtifactError
 ├── RetryableArtifactError       the same bytes may be had later
 │   ├── SourceUnavailable        the source can't be reached, fails, or is too slow
 │   ├── ArtifactNotFound         the source answers, but has no such version
+│   ├── StillFetching            the bytes are on their way, and have to be there before anything can be said of them
 │   ├── CredentialsMissing       the source wants credentials that the namespace's Secret doesn't have (yet), or refuses those that it has
 │   └── StoreFull                the pod's store has no room for it now
 └── PermanentArtifactError       the same version will never be served; the source has to change
@@ -43,6 +44,12 @@ class ArtifactNotFound(RetryableArtifactError):  # noqa: N818
     """The source answers, but has no such version."""
 
     reason = Reason.ARTIFACT_NOT_FOUND
+
+
+class StillFetching(RetryableArtifactError):  # noqa: N818
+    """The bytes are on their way."""
+
+    reason = Reason.RESOLVING
 
 
 class CredentialsMissing(RetryableArtifactError):  # noqa: N818

@@ -12,6 +12,15 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy"
 _CODE = (".py", ".pyc", ".pyd", ".so", ".sh", ".js", ".exe", ".dll", ".whl")
 
 
+def is_served(name: str) -> bool:
+    """May an artifact have a file of this name?"""
+    try:
+        check_name(name)
+    except ArtifactInvalid:
+        return False
+    return True
+
+
 def check_name(name: str) -> None:
     """Raises ArtifactInvalid for a name that no file of an artifact may have."""
     if not _NAME.fullmatch(name):

@@ -5,39 +5,16 @@ All functions block; they are run in threads. Limits are in bytes and seconds.
 """
 
 import hashlib
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskfleet.artifacts import credentials, manifest, tarball
+from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
 from taskfleet.artifacts.registry import Registry
 from taskfleet.artifacts.source import OciSource, check_digest, check_tag, parse
 
 RESOLVE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How registries are reached: where the Secret's entries are, and which hosts (with their ports) are asked over plain http.
-
-    Once `ended` is set, whatever is under way stops with SourceUnavailable: a thread can't be ended otherwise.
-    """
-
-    credentials_directory: Path
-    insecure_hosts: frozenset[str] = field(default_factory=frozenset)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchLimits:
-    """What one artifact may take."""
-
-    max_bytes: int
-    max_files: int = 256
-    seconds: float = 3600.0
 
 
 def resolve(source: str, version: str, digest: str | None, *, key: str | None, access: Access) -> str:
@@ -84,8 +61,7 @@ def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, 
 def _connect(source: str, *, key: str | None, access: Access, seconds: float) -> Registry:
     place: OciSource = parse(source)
     logins = credentials.read(access.credentials_directory, key, host=place.host)
-    insecure, deadline = place.host in access.insecure_hosts, time.monotonic() + seconds
-    return Registry(place, insecure=insecure, credentials=logins, deadline=deadline, ended=access.ended)
+    return Registry(place, insecure=place.host in access.insecure_hosts, credentials=logins, time=TimeLimit.of(seconds, access))
 
 
 def _manifest(registry: Registry, reference: str) -> bytes:

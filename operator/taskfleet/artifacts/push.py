@@ -3,11 +3,13 @@
 import hashlib
 import json
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import oras.oci
 
+from taskfleet.artifacts.access import TimeLimit
 from taskfleet.artifacts.credentials import RegistryCredentials
 from taskfleet.artifacts.errors import ArtifactInvalid, SourceUnavailable
 from taskfleet.artifacts.filenames import check_name
@@ -27,8 +29,8 @@ def push(directory: Path, reference: str, *, insecure: bool = False, credentials
     repository, separator, tag = reference.removeprefix("oci://").rpartition(":")
     if not separator or "/" in tag:
         raise ArtifactInvalid(f"reference {reference!r} has no tag")
-    place, deadline = parse(f"oci://{repository}"), time.monotonic() + PUSH_SECONDS
-    with Registry(place, insecure=insecure, credentials=credentials or RegistryCredentials(), deadline=deadline) as registry:
+    place, limit = parse(f"oci://{repository}"), TimeLimit(time.monotonic() + PUSH_SECONDS, threading.Event())
+    with Registry(place, insecure=insecure, credentials=credentials or RegistryCredentials(), time=limit) as registry:
         return _upload(registry, _files(directory), check_tag(tag))
 
 

@@ -6,8 +6,6 @@ redirect is followed without them, everything has a time limit, and whoever aske
 
 import json as json_module
 import re
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -18,6 +16,7 @@ import oras.provider
 import requests
 import urllib3
 
+from taskfleet.artifacts.access import TimeLimit
 from taskfleet.artifacts.credentials import RegistryCredentials
 from taskfleet.artifacts.errors import ArtifactError, ArtifactNotFound, CredentialsMissing, SourceUnavailable
 from taskfleet.artifacts.source import OciSource
@@ -31,7 +30,7 @@ _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
 
 class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no types
-    """One conversation with one registry, used by one thread. `deadline` is in seconds of the monotonic clock."""
+    """One conversation with one registry, used by one thread."""
 
     def __init__(
         self,
@@ -39,16 +38,14 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         *,
         insecure: bool,
         credentials: RegistryCredentials,
-        deadline: float,
-        ended: threading.Event | None = None,
+        time: TimeLimit,
     ) -> None:
         api_host = "registry-1.docker.io" if source.host == "docker.io" else source.host
         super().__init__(hostname=api_host, insecure=insecure)
         self._api = (self.prefix, api_host)
         self._source = source
         self._credentials = credentials
-        self._deadline = deadline
-        self._ended = ended or threading.Event()
+        self._time = time
         self._authorization: str | None = None
 
     def __enter__(self) -> Self:
@@ -188,12 +185,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         return (parts.scheme, parts.netloc) == self._api
 
     def _remaining(self) -> float:
-        if self._ended.is_set():
-            raise SourceUnavailable("we are ending")
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise SourceUnavailable(f"{self._api[1]} took too long")
-        return remaining
+        return self._time.remaining(self._api[1])
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""The pod's store of artifacts: one folder per digest, complete and verified, or absent.
+"""The pod's store of artifacts: one folder per digest, complete, or absent.
 
     <root>/base/sha256-<hex>/       and the link <root>/base/current
     <root>/adapters/sha256-<hex>/
     <root>/manifests/<base|adapters>/sha256-<hex>
 
-A folder appears by one rename after all of it was fetched, checked and written to the disk, and disappears by one rename before any of it is deleted. Whoever sees it sees all.
+A folder appears by one rename after all of it was fetched, found to be what the digest names and written to the disk,
+and disappears by one rename before any of it is deleted. Whoever sees it sees all.
 The manifest is the text whose SHA-256 is the artifact's digest: with it, others can check a copy of the files as if they came from the source. It stands outside the folder, where
 no engine looks for files, and is there before the folder is.
 One process writes to a store.
@@ -17,14 +18,31 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from taskfleet.artifacts.content_manifest import digest_of
 from taskfleet.artifacts.errors import ArtifactTooLarge, SourceUnavailable, StoreFull
 
 # Writes an artifact into an empty folder, of at most so many bytes; raises ArtifactTooLarge for more.
 Fill = Callable[[Path, int], bytes | None]
 Check = Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What was taken in. `is_new` False: it was there already."""
+
+    digest: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    digest: str
+    manifest: bytes | None
+
 
 # Left free of the volume's size: folders, the kept document, and what is rounded up to whole blocks. The kubelet evicts a pod whose volume is larger than its limit.
 SPARE_BYTES = 1024 * 1024
@@ -99,19 +117,27 @@ class Store:
         there already too, because limits change. Raises StoreFull where there is no room.
         """
         path = self.path(shelf, digest)
+
+        def complete(folder: Path, room: int) -> _Complete:
+            manifest = fill(folder, room)
+            check(folder)
+            return _Complete(digest, manifest)
+
         async with self._locks.setdefault((shelf, digest), asyncio.Lock()):
             if path.is_dir():
                 await asyncio.to_thread(check, path)
                 return path
-            async with self._slots, self._room(most) as room:
-                try:
-                    await asyncio.to_thread(self._stage, path, self._manifest_path(shelf, digest), lambda folder: fill(folder, room), check)
-                except ArtifactTooLarge as error:
-                    if room >= most:
-                        raise
-                    bound = "its disk" if self._size is None else "store.sizeLimit of the ServingClass"
-                    raise StoreFull(f"the pod's store has room for {room} more bytes ({bound}), and the artifact needs more") from error
+            await self._staged(shelf, complete, most=most)
             return path
+
+    async def admit(self, shelf: Shelf, fill: Callable[[Path, int], bytes], *, most: int) -> Admitted:
+        """Takes in an artifact whose digest is known only once it was fetched: `fill` returns the manifest of what it has written, and is bounded as with `ensure`."""
+
+        def complete(folder: Path, room: int) -> _Complete:
+            manifest = fill(folder, room)
+            return _Complete(digest_of(manifest), manifest)
+
+        return await self._staged(shelf, complete, most=most)
 
     async def delete(self, shelf: Shelf, digest: str, *, unused: Callable[[], bool]) -> None:
         """Removes an artifact that nothing uses any more: engines die of files that are gone.
@@ -156,24 +182,38 @@ class Store:
             return shutil.disk_usage(self._root).free - sum(self._reserved)
         return max(0, self._size - SPARE_BYTES - await asyncio.to_thread(_used, self._root) - sum(self._reserved))
 
-    @staticmethod
-    def _stage(path: Path, manifest_path: Path, fill: Callable[[Path], bytes | None], check: Check) -> None:
-        staging = path.parent / f".staging-{uuid.uuid4().hex}"
+    async def _staged(self, shelf: Shelf, complete: Callable[[Path, int], _Complete], *, most: int) -> Admitted:
+        async with self._slots, self._room(most) as room:
+            try:
+                return await asyncio.to_thread(self._stage, shelf, lambda folder: complete(folder, room))
+            except ArtifactTooLarge as error:
+                if room >= most:
+                    raise
+                bound = "its disk" if self._size is None else "store.sizeLimit of the ServingClass"
+                raise StoreFull(f"the pod's store has room for {room} more bytes ({bound}), and the artifact needs more") from error
+
+    def _stage(self, shelf: Shelf, complete: Callable[[Path], _Complete]) -> Admitted:
+        """Has an empty folder completed, and puts it in its place."""
+        staging = self._root / shelf / f".staging-{uuid.uuid4().hex}"
         try:
             staging.mkdir()
-            manifest = fill(staging)
-            check(staging)
+            completed = complete(staging)
+            path = self.path(shelf, completed.digest)
+            if path.is_dir():
+                return Admitted(completed.digest, is_new=False)
             for file in staging.iterdir():
                 # Engines run as another container: readable for all, writable for none but us.
                 file.chmod(0o644)
                 _flush(file)
             staging.chmod(0o755)
             _flush(staging)
-            if manifest is not None:
-                manifest_path.write_bytes(manifest)
+            if completed.manifest is not None:
+                manifest_path = self._manifest_path(shelf, completed.digest)
+                manifest_path.write_bytes(completed.manifest)
                 _flush(manifest_path)
             staging.rename(path)
             _flush(path.parent)
+            return Admitted(completed.digest, is_new=True)
         except OSError as error:
             if error.errno in _FULL:
                 raise StoreFull(f"the artifact can't be written: {error.strerror}") from error

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 50.0
 CALL_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
-# An agent looks into a registry, which may be slow and far away.
+# An agent looks into a registry, which may be slow and far away; or fetches the bytes, and says in time that it is still at it (`agent.pace.Pace.resolve`).
 RESOLVE_SECONDS = 90.0
 # A pod that starts has no agent for a while; a pod whose node is gone has none for long.
 FIRST_PAUSE_SECONDS = 0.3

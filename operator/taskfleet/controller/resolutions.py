@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from taskfleet.api.agent import AgentProblem
+from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller.agents import AgentConnections, AgentRefusedError, AgentUnreachableError, unreachable
 from taskfleet.controller.keys import PoolKey
@@ -100,10 +101,12 @@ class Resolutions:
             reason=problem.reason,
             message=problem.message,
             permanent=problem.permanent,
-            attempts=before.attempts + 1 if before is not None else 1,
+            # An agent that is still fetching has not failed: it is asked again soon, however often it has been.
+            attempts=before.attempts + 1 if before is not None and problem.reason != Reason.RESOLVING else 1,
             at=self.now(),
         )
         if before is None or (before.reason, before.message) != (failure.reason, failure.message):
-            log.warning("not resolved", extra=fields(**about, reason=problem.reason, message=problem.message))
+            level = logging.INFO if problem.reason == Reason.RESOLVING else logging.WARNING
+            log.log(level, "not resolved", extra=fields(**about, reason=problem.reason, message=problem.message))
         self._failures[slot] = failure
         self.on_failed(key)

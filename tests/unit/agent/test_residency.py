@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ from taskfleet.agent.residents import Residents
 from taskfleet.agent.staging import Staging
 from taskfleet.api.agent import AdapterPhase, AdapterReport, DesiredAdapter, Limits
 from taskfleet.artifacts import base_model
+from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.base_model import BaseShapes
 from taskfleet.artifacts.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound, SourceUnavailable, StoreFull
-from taskfleet.artifacts.oci import Access
 from taskfleet.artifacts.store import Shelf, Store
 from taskfleet.engines.errors import AdapterInvalidError, EngineBusyError, EngineError, OutcomeUnknownError, WrongModelError
 from tests.unit.agent.builders import adapter, document
@@ -32,12 +32,13 @@ PACE = Pace(health=0.01, look=0.01, first_retry=0.01, last_retry=0.02, settle=0.
 NAME = "finance.vendor.1"
 
 
-@dataclass(frozen=True, slots=True)
 class LocalStaging(Staging):
     """Adapters come from a folder instead of a registry, after the errors that a test wants first."""
 
-    source: Path = Path()
-    trouble: list[ArtifactError] = field(default_factory=list)
+    def __init__(self, store: Store, access: Access, source: Path) -> None:
+        super().__init__(store, access, seconds=10.0, patience=10.0)
+        self.source = source
+        self.trouble: list[ArtifactError] = []
 
     async def adapter(self, desired: DesiredAdapter, shapes: BaseShapes, limits: Limits) -> Path:  # noqa: ARG002
         def fill(folder: Path, _most: int) -> None:
@@ -96,7 +97,7 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     store = Store(tmp_path / "store")
     store.prepare()
     source = write_adapter(tmp_path / "source")
-    staging = LocalStaging(store, Access(credentials_directory=tmp_path), 10.0, source)
+    staging = LocalStaging(store, Access(credentials_directory=tmp_path), source)
     watch = EngineWatch(engine, board, pace)
     base = BaseStage(DesiredDocument(tmp_path), staging, board, pace, tmp_path)
     base.shapes = base_model.verify(write_base(tmp_path / "base"))

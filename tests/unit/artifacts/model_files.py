@@ -37,7 +37,7 @@ def base_shapes(*, hidden: int = HIDDEN, layers: int = LAYERS) -> dict[str, Shap
 
 
 def write_base(folder: Path, *, hidden: int = HIDDEN, layers: int = LAYERS, **config: object) -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {"model_type": "llama", "hidden_size": hidden, "num_hidden_layers": layers, **config}
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "tokenizer.json").write_text("{}")
@@ -59,7 +59,7 @@ def adapter_config(*, rank: int = 4, **more: object) -> dict[str, object]:
 
 
 def write_adapter(folder: Path, *, rank: int = 4, shapes: Mapping[str, Shape] | None = None, **config: object) -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps(adapter_config(rank=rank, **config)))
     content = safetensors(adapter_shapes(rank=rank) if shapes is None else shapes)
     (folder / "adapter_model.safetensors").write_bytes(content)

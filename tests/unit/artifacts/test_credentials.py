@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from taskfleet.artifacts import credentials, oci
+from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.errors import ArtifactError, CredentialsMissing, SourceUnavailable
-from taskfleet.artifacts.oci import Access
 
 SECRET = "wholly-secret"
 

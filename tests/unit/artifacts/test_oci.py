@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from taskfleet.artifacts import lora, oci
+from taskfleet.artifacts.access import Access, FetchLimits
 from taskfleet.artifacts.credentials import Login, RegistryCredentials
 from taskfleet.artifacts.errors import (
     ArtifactInvalid,
@@ -19,7 +20,6 @@ from taskfleet.artifacts.errors import (
     UnsupportedSource,
 )
 from taskfleet.artifacts.manifest import TITLE
-from taskfleet.artifacts.oci import Access, FetchLimits
 from taskfleet.artifacts.push import push
 from tests.unit.artifacts.model_files import write_adapter
 from tests.unit.artifacts.registry_process import PASSWORD, USER, RegistryProcess

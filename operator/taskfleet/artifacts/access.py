@@ -1,0 +1,52 @@
+"""How sources are reached, and what one artifact may take of time and room."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from taskfleet.artifacts.errors import SourceUnavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where the Secret's entries are, and which hosts (with their ports) are asked over plain http.
+
+    Once `ended` is set, whatever is under way stops with SourceUnavailable: a thread can't be ended otherwise.
+    """
+
+    credentials_directory: Path
+    insecure_hosts: frozenset[str] = field(default_factory=frozenset)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits:
+    """What one artifact may take."""
+
+    max_bytes: int
+    max_files: int = 256
+    seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """Until when something may take: `deadline` is in seconds of the monotonic clock."""
+
+    deadline: float
+    ended: threading.Event
+
+    @classmethod
+    def of(cls, seconds: float, access: Access) -> Self:
+        """From now on."""
+        return cls(time.monotonic() + seconds, access.ended)
+
+    def remaining(self, host: str) -> float:
+        """Seconds that are left. Raises SourceUnavailable, which names the host, where none are."""
+        if self.ended.is_set():
+            raise SourceUnavailable("we are ending")
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise SourceUnavailable(f"{host} took too long")
+        return remaining
