@@ -147,6 +147,7 @@ def test_fields_without_effect_are_named_and_change_nothing(api_server: ApiServe
     assert found["status"] == "True"
     assert "spec.evaluation" in found["message"]
     assert "spec.rollout" in found["message"]
+    assert "spec.scaling.minReplicas" in found["message"]
     assert api.list(DEPLOYMENT, namespace)[0]["spec"]["replicas"] == 1, "a task at zero runs one replica"
     api.apply(good(namespace))
     eventually(lambda: condition(api.get(TASK_MODEL, "one", namespace), "FieldsWithoutEffect") is None, what="the condition goes")

@@ -57,6 +57,8 @@ def fields_without_effect(task: TaskModel) -> list[str]:
     """Fields of the spec that are set and that this version does not act on."""
     spec = task.spec
     given = {
+        # Zero lets a task sleep, which none does yet; any other number is what it gets.
+        "spec.scaling.minReplicas": spec.scaling.min_replicas if spec.scaling.min_replicas == 0 else None,
         "spec.scaling.maxReplicas": spec.scaling.max_replicas,
         "spec.scaling.targetConcurrency": spec.scaling.target_concurrency,
         "spec.scaling.idleSeconds": spec.scaling.idle_seconds,

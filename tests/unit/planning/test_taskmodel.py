@@ -250,6 +250,7 @@ class TestStatus:
         [
             ({"evaluation": {"dataset": {"configMapName": "golden"}}}, ["spec.evaluation"]),
             ({"rollout": {"strategy": "Canary"}}, ["spec.rollout"]),
+            ({"scaling": {"minReplicas": 0}}, ["spec.scaling.minReplicas"]),
             (
                 {"scaling": {"maxReplicas": 2, "targetConcurrency": 4, "idleSeconds": 60}},
                 ["spec.scaling.maxReplicas", "spec.scaling.idleSeconds"],
@@ -264,6 +265,9 @@ class TestStatus:
         result = plan(task_model(**spec))
         assert condition(result, "Accepted")[0] == "True"
         assert all(field in condition(result, "FieldsWithoutEffect")[2] for field in fields)
+
+    def test_replicas_above_zero_have_their_effect(self) -> None:
+        assert "FieldsWithoutEffect" not in {found.type for found in status_of(plan(task_model(scaling={"minReplicas": 3}))).conditions}
 
     def test_refused_write_is_shown(self) -> None:
         result = plan(task_model(), (V1, *PROVEN), refusal="quota exceeded")
