@@ -17,6 +17,10 @@ LABEL_POOL = f"{GROUP}/pool"  # name of the ModelPool
 LABEL_POOL_UID = f"{GROUP}/pool-uid"  # its UID; on the Service, and so by Kubernetes on its EndpointSlices
 LABEL_TASK_MODEL = f"{GROUP}/task-model"  # on TaskModelRevisions
 
+# Label by which people offer a PersistentVolumeClaim to the TaskModels of its namespace.
+LABEL_ARTIFACTS = f"{GROUP}/artifacts"
+ARTIFACTS_OFFERED = "true"
+
 # Annotations.
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # "true" on at most one ServingClass
 

@@ -56,6 +56,21 @@ def serving_class(name: str = "l4") -> Object:
     }
 
 
+def claim(namespace: str, name: str, *, offered: bool) -> Object:
+    """A PersistentVolumeClaim, with the label that offers it for artifacts or without."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"taskfleet.dev/artifacts": "true"} if offered else {}},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "volumeName": f"{namespace}-{name}",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
 def put(path: str, value: object) -> Change:
     """Sets the field at a dotted path; what lies between is made where it is missing."""
 

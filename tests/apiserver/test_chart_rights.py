@@ -13,8 +13,21 @@ import yaml
 
 from tests.apiserver.chart import CASES, CHART, arguments
 from tests.apiserver.conftest import ApiServer
-from tests.apiserver.objects import changed, put, serving_class, task_model
-from tests.cluster.api import CHILDREN, EVENT, LEASE, POOL, REVISION, SERVING_CLASS, TASK_MODEL, Kind, Object, condition, eventually
+from tests.apiserver.objects import changed, claim, put, serving_class, task_model
+from tests.cluster.api import (
+    CHILDREN,
+    EVENT,
+    LEASE,
+    POOL,
+    REVISION,
+    SERVING_CLASS,
+    TASK_MODEL,
+    Kind,
+    Object,
+    condition,
+    eventually,
+    is_true,
+)
 
 SYSTEM = "taskfleet-system"
 
@@ -85,6 +98,12 @@ def test_the_charts_rights_are_enough(api_server: ApiServer, operator: Operator,
         operator.brings(partial(ready_condition, api_server, kind, name, where), what=f"{kind.kind} has a status")
     operator.brings(lambda: api.list(EVENT, namespace), what="an event is written")
     assert api.get(LEASE, "taskfleet-operator", SYSTEM)["spec"]["holderIdentity"]
+
+    # A claim that is offered while the operator runs.
+    api.apply(claim(namespace, "models", offered=True))
+    from_claim = put("spec.adapter.source", "pvc://models/two")
+    api.apply(changed(task_model(namespace, "two"), put("spec.servingClassName", "rights"), from_claim))
+    operator.brings(lambda: is_true(api.get(TASK_MODEL, "two", namespace), "Accepted"), what="the claim is known")
 
     # Another version, all children lost, all tasks gone: what else the operator writes and deletes.
     api.apply(changed(task_model(namespace, "one"), put("spec.servingClassName", "rights"), put("spec.adapter.version", "v2")))

@@ -5,9 +5,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.apiserver.conftest import ApiServer
-from tests.apiserver.objects import changed, drop, put, serving_class, task_model
+from tests.apiserver.objects import changed, claim, drop, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
-from tests.cluster.api import DEPLOYMENT, EVENT, POOL, REVISION, SERVING_CLASS, TASK_MODEL, Api, Object, condition, eventually, is_true
+from tests.cluster.api import (
+    DEPLOYMENT,
+    EVENT,
+    POOL,
+    REVISION,
+    SERVING_CLASS,
+    TASK_MODEL,
+    Api,
+    Object,
+    condition,
+    eventually,
+    is_true,
+)
 from tests.cluster.oracles import refused_clearly, settled, silent, summary
 from tests.cluster.states import same_state, state
 
@@ -49,6 +61,7 @@ REFUSED = {
     "no-class": (drop("spec.servingClassName"), "NoDefaultClass", "spec.servingClassName"),
     "base-source": (put("spec.base.source", "hf://Qwen/Qwen3-0.6B"), "UnsupportedSource", "spec.base.source"),
     "adapter-source": (put("spec.adapter.source", "s3://bucket/total"), "UnsupportedSource", "spec.adapter.source"),
+    "claim": (put("spec.adapter.source", "pvc://models/total"), "ClaimNotOffered", "spec.adapter.source"),
     "schema": (put("spec.task", {"outputSchema": '{"type": "objekt"}'}), "InvalidSchema", "spec.task.outputSchema"),
 }
 
@@ -94,6 +107,44 @@ def test_a_class_that_comes_later_is_noticed(api_server: ApiServer, namespace: s
         eventually(lambda: is_true(api.get(TASK_MODEL, "one", namespace), "Accepted"), what="accepted")
     finally:
         api.delete(SERVING_CLASS, "late")
+
+
+def test_a_claim_is_mounted_once_it_is_offered_and_only_then(api_server: ApiServer, namespace: str) -> None:
+    """Without its label a claim of somebody's database could be read as an adapter."""
+    api = api_server.api
+    api.apply(claim(namespace, "models", offered=False))
+    api.apply(good(namespace, "neighbour"))
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="the pool is made")
+    settled(api, namespace)
+    template = pod_template(api, namespace)
+    api.apply(changed(good(namespace), put("spec.adapter.source", "pvc://models/total")))
+    task = refused_clearly(api, namespace, "one", reason="ClaimNotOffered", mentions="taskfleet.dev/artifacts: 'true'")
+    assert not is_true(task, "Accepted")
+    assert pod_template(api, namespace) == template, "the neighbour is not touched"
+
+    api.apply(claim(namespace, "models", offered=True))
+    eventually(lambda: claims(api, namespace) == ["models"], what="the pool mounts the claim")
+    eventually(lambda: is_true(api.get(TASK_MODEL, "one", namespace), "Accepted"), what="accepted")
+    mounted = pod_template(api, namespace)
+
+    api.apply(changed(good(namespace, "two"), put("spec.adapter.source", "pvc://models/other")))
+    eventually(lambda: is_true(api.get(TASK_MODEL, "two", namespace), "Assigned"), what="the second one is assigned")
+    settled(api, namespace)
+    assert pod_template(api, namespace) == mounted, "another member of the same claim rolls nothing"
+
+    api.apply(claim(namespace, "models", offered=False))
+    refused_clearly(api, namespace, "two", reason="ClaimNotOffered", mentions="models")
+
+
+def pod_template(api: Api, namespace: str) -> Object:
+    (deployment,) = api.list(DEPLOYMENT, namespace)
+    found: Object = deployment["spec"]["template"]
+    return found
+
+
+def claims(api: Api, namespace: str) -> list[str]:
+    volumes = pod_template(api, namespace)["spec"]["volumes"]
+    return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
 
 
 def test_a_namespace_that_gets_the_label_may_use_the_class(api_server: ApiServer, namespace: str) -> None:

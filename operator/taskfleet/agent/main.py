@@ -79,7 +79,9 @@ class Agent:
         self.board = Board(settings.pod_name, flights)
         metrics = AgentMetrics(self.board)
         self._store = Store(settings.store)
-        self._access = Access(credentials_directory=settings.credentials_dir, insecure_hosts=settings.insecure_hosts)
+        self._access = Access(
+            credentials_directory=settings.credentials_dir, claims_directory=settings.claims_dir, insecure_hosts=settings.insecure_hosts
+        )
         self._staging = Staging(self._store, self._access, seconds=settings.stage_seconds, patience=pace.resolve)
         self._document = DesiredDocument(settings.store)
         self._base = BaseStage(self._document, self._staging, self.board, pace, settings.run)

@@ -25,6 +25,9 @@ class AgentSettings(Settings):
     credentials_dir: Annotated[Path, Field(description="The namespace's mounted Secret; need not exist.")] = Path(
         "/etc/taskfleet/credentials"
     )
+    claims_dir: Annotated[Path, Field(description="Folder in which PersistentVolumeClaims are mounted, by name; need not exist.")] = Path(
+        "/claims"
+    )
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="How long requests in flight may take once the pod is to go.")] = 60
     insecure_registries: Annotated[
         str, Field(description="Comma-separated registry hosts (with ports) that are asked over plain http.")

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"  # a field is invalid; the message names it
     INVALID_SCHEMA = "InvalidSchema"  # a JSON Schema text of the task is not a JSON Schema
     UNSUPPORTED_SOURCE = "UnsupportedSource"  # the source's scheme is not supported by this version
+    CLAIM_NOT_OFFERED = "ClaimNotOffered"  # a pvc:// source names a claim that is not there or lacks the label that offers it
     NO_DEFAULT_CLASS = "NoDefaultClass"  # no servingClassName, and no ServingClass is marked as the default
     CLASS_NOT_FOUND = "ServingClassNotFound"  # the named ServingClass does not exist
     CLASS_NOT_ALLOWED = "ServingClassNotAllowed"  # the ServingClass may not be used from this namespace

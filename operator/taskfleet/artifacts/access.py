@@ -11,12 +11,13 @@ from taskfleet.artifacts.errors import SourceUnavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Where the Secret's entries are, and which hosts (with their ports) are asked over plain http.
+    """Where the Secret's entries and the mounted claims are, and which hosts (with their ports) are asked over plain http.
 
     Once `ended` is set, whatever is under way stops with SourceUnavailable: a thread can't be ended otherwise.
     """
 
     credentials_directory: Path
+    claims_directory: Path = Path("/claims")
     insecure_hosts: frozenset[str] = field(default_factory=frozenset)
     ended: threading.Event = field(default_factory=threading.Event)
 

@@ -18,6 +18,7 @@ from taskfleet.kube.resources import (
     DEPLOYMENTS,
     MODEL_POOLS,
     NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVING_CLASSES,
     TASK_MODEL_REVISIONS,
@@ -88,6 +89,11 @@ class Fleet:
         body = self._cache.get(NAMESPACES, name)
         return dict(body["metadata"].get("labels") or {}) if body is not None else {}
 
+    def claims(self, namespace: str) -> frozenset[str]:
+        """Claims that the namespace offers for artifacts. Only such are watched; what is being deleted is offered no more."""
+        found = [body["metadata"] for body in self._cache.bodies(PERSISTENT_VOLUME_CLAIMS, namespace)]
+        return frozenset(metadata["name"] for metadata in found if is_offered(metadata))
+
     def is_ending(self, namespace: str) -> bool:
         """Is the namespace being deleted? Nothing is made in it any more."""
         body = self._cache.get(NAMESPACES, namespace)
@@ -121,6 +127,12 @@ class Fleet:
             for found in self._cache.readable(resource, model):
                 counts.update((resource.kind, condition.type, condition.status) for condition in _conditions(found))
         return counts
+
+
+def is_offered(metadata: Json) -> bool:
+    """May artifacts come from the claim?"""
+    offered = (metadata.get("labels") or {}).get(names.LABEL_ARTIFACTS) == names.ARTIFACTS_OFFERED
+    return offered and "deletionTimestamp" not in metadata
 
 
 def pool_of_child(body: Json | None) -> PoolKey | None:

@@ -65,6 +65,7 @@ class PackingReconciler:
                     PackingTask(task=task, revisions=self._fleet.revisions(TaskKey(key.namespace, task.metadata.name))) for task in tasks
                 ),
                 pools=pools,
+                claims=self._fleet.claims(key.namespace),
                 unreadable=self._fleet.unreadable_tasks(key.namespace),
                 base_digests={name: digest for name, digest in digests.items() if digest is not None},
             )

@@ -113,6 +113,7 @@ class TaskModelReconciler:
             serving_classes=self._fleet.serving_classes(),
             revisions=tuple(self._with_found_digest(key, revision) for revision in self._fleet.revisions(key)),
             pools=self._fleet.pools(key.namespace),
+            claims=self._fleet.claims(key.namespace),
             gateways=gateways,
             gateway_url=self._gateway_url,
             refusal=refusal or self._pool_refusals.get(key),

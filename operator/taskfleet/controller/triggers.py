@@ -9,15 +9,17 @@ from pydantic import ValidationError
 
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller.cache import Change, Json
-from taskfleet.controller.fleet import Fleet, pool_of_child, task_of_revision
+from taskfleet.controller.fleet import Fleet, is_offered, pool_of_child, task_of_revision
 from taskfleet.controller.keys import ClassKey, Key, PoolKey, TaskKey
 from taskfleet.kube.resources import (
     MODEL_POOLS,
     NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
     SERVING_CLASSES,
     TASK_MODEL_REVISIONS,
     TASK_MODELS,
 )
+from taskfleet.planning.claims import claim_of
 from taskfleet.planning.packing_key import key_of_pool
 
 
@@ -35,6 +37,8 @@ def keys_of(change: Change, fleet: Fleet) -> Iterator[Key]:
         # Its labels decide which classes may be used.
         if change.old is not None and _labels(change.old) != _labels(change.new):
             yield from fleet.task_keys(change.any["metadata"]["name"])
+    elif change.resource is PERSISTENT_VOLUME_CLAIMS:
+        yield from _of_claim(change, fleet)
     else:
         # Children and pods; an object whose label was changed belongs to two pools at this moment.
         yield from {key for body in (change.old, change.new) if (key := pool_of_child(body)) is not None}
@@ -120,6 +124,18 @@ def _of_class(change: Change, fleet: Fleet) -> Iterator[Key]:
         # Without a class a task waits for a default.
         if chosen in {name, None}:
             yield key
+
+
+def _of_claim(change: Change, fleet: Fleet) -> Iterator[Key]:
+    """TaskModels whose artifacts come from it, where it is offered from now on or no longer."""
+    offered = [body is not None and is_offered(body["metadata"]) for body in (change.old, change.new)]
+    if offered[0] == offered[1]:
+        return
+    metadata = change.any["metadata"]
+    for task in fleet.tasks(metadata["namespace"]):
+        sources = [task.spec.base.source, task.spec.adapter.source if task.spec.adapter is not None else ""]
+        if metadata["name"] in {claim_of(source) for source in sources}:
+            yield TaskKey(task.metadata.namespace, task.metadata.name)
 
 
 def _meant(body: Json) -> tuple[object, ...]:

@@ -3,9 +3,17 @@
 from taskfleet import names
 from taskfleet.controller.relist import Watched
 from taskfleet.controller.writer import CHILDREN
-from taskfleet.kube.resources import MODEL_POOLS, NAMESPACES, PODS, SERVING_CLASSES, TASK_MODEL_REVISIONS, TASK_MODELS
+from taskfleet.kube.resources import (
+    MODEL_POOLS,
+    NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SERVING_CLASSES,
+    TASK_MODEL_REVISIONS,
+    TASK_MODELS,
+)
 
-# Chosen by the API server: other people's Deployments and pods cost nothing here.
+# Chosen by the API server: other people's Deployments, pods and claims cost nothing here.
 _OF_POOLS = names.LABEL_POOL
 
 WATCHED = (
@@ -14,5 +22,6 @@ WATCHED = (
     Watched(TASK_MODELS),
     Watched(TASK_MODEL_REVISIONS),
     Watched(MODEL_POOLS),
+    Watched(PERSISTENT_VOLUME_CLAIMS, f"{names.LABEL_ARTIFACTS}={names.ARTIFACTS_OFFERED}"),
     *(Watched(resource, _OF_POOLS) for resource in (*CHILDREN, PODS)),
 )

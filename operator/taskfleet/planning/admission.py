@@ -12,19 +12,21 @@ from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import NamespaceSelector, ServingClass
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.planning import servingclass
+from taskfleet.planning.claims import claim_of
 from taskfleet.planning.schematext import fault
 
-SUPPORTED_SCHEMES = ("oci",)
+SUPPORTED_SCHEMES = ("oci", "pvc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """One TaskModel that asks to be served. `class_name` is None where it names none and there is no default."""
+    """One TaskModel that asks to be served. `class_name` is None where it names none and there is no default; `claims` are those that its namespace offers."""
 
     task: TaskModel
     namespace_labels: Mapping[str, str]
     class_name: str | None
     serving_class: ServingClass | None
+    claims: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,23 @@ def class_is_allowed(application: Application) -> Violation | None:
 
 
 def sources_are_supported(application: Application) -> Violation | None:
-    spec = application.task.spec
-    sources = [("spec.base.source", spec.base.source)]
-    if spec.adapter is not None:
-        sources.append(("spec.adapter.source", spec.adapter.source))
-    for field, source in sources:
+    for field, source in _sources(application.task):
         scheme = source.partition("://")[0]
         if scheme not in SUPPORTED_SCHEMES:
             supported = ", ".join(f"{name}://" for name in SUPPORTED_SCHEMES)
-            return Violation(Reason.UNSUPPORTED_SOURCE, f"{field}: {scheme}:// is not supported by this version, {supported} is")
+            return Violation(Reason.UNSUPPORTED_SOURCE, f"{field}: {scheme}:// is not supported by this version, {supported} are")
+    return None
+
+
+def claims_are_offered(application: Application) -> Violation | None:
+    namespace = application.task.metadata.namespace
+    for field, source in _sources(application.task):
+        claim = claim_of(source)
+        if claim is not None and claim not in application.claims:
+            label = f"{names.LABEL_ARTIFACTS}: '{names.ARTIFACTS_OFFERED}'"
+            return Violation(
+                Reason.CLAIM_NOT_OFFERED, f"{field}: namespace {namespace} has no PersistentVolumeClaim {claim} with the label {label}"
+            )
     return None
 
 
@@ -105,6 +115,7 @@ CHECKS: tuple[Check, ...] = (
     class_is_accepted,  # the administrator's fault, so it comes before the tenant's
     class_is_allowed,  # before anything of the spec is looked at more closely
     sources_are_supported,  # the agent would refuse it later, with fewer words
+    claims_are_offered,  # comes right by itself when the claim is there and has its label; a pod that mounts a missing claim would never start
     schemas_are_schemas,  # the engine would refuse every request with it
 )
 
@@ -115,12 +126,15 @@ def admit(
     namespace_labels: Mapping[str, str],
     serving_classes: Iterable[ServingClass],
     pools: Iterable[ModelPool] = (),
+    claims: frozenset[str] = frozenset(),
 ) -> Admission:
     """The first violation among `CHECKS`, or none, and the class that the task is for."""
     classes = {serving_class.metadata.name: serving_class for serving_class in serving_classes}
     class_name = class_name_of(task, classes.values(), pools)
     serving_class = classes.get(class_name) if class_name is not None else None
-    application = Application(task=task, namespace_labels=namespace_labels, class_name=class_name, serving_class=serving_class)
+    application = Application(
+        task=task, namespace_labels=namespace_labels, class_name=class_name, serving_class=serving_class, claims=claims
+    )
     violation = next((found for check in CHECKS if (found := check(application))), None)
     return Admission(class_name=class_name, serving_class=serving_class, violation=violation)
 
@@ -143,6 +157,14 @@ def class_name_of(task: TaskModel, serving_classes: Iterable[ServingClass], pool
         if serving_class.metadata.annotations.get(names.ANNOTATION_DEFAULT_CLASS) == "true"
     ]
     return max(defaults, key=lambda metadata: (metadata.creation_timestamp, metadata.name)).name if defaults else None
+
+
+def _sources(task: TaskModel) -> list[tuple[str, str]]:
+    """Field and source of everything that is fetched."""
+    sources = [("spec.base.source", task.spec.base.source)]
+    if task.spec.adapter is not None:
+        sources.append(("spec.adapter.source", task.spec.adapter.source))
+    return sources
 
 
 def _selects(selector: NamespaceSelector, namespace: str, labels: Mapping[str, str]) -> bool:

@@ -20,6 +20,7 @@ STALLING = frozenset(
         Reason.INVALID_SPEC,
         Reason.INVALID_SCHEMA,
         Reason.UNSUPPORTED_SOURCE,
+        Reason.CLAIM_NOT_OFFERED,
         Reason.NO_DEFAULT_CLASS,
         Reason.CLASS_NOT_FOUND,
         Reason.CLASS_NOT_ALLOWED,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import Member, MemberState, MemberStatus
+from taskfleet.planning.claims import claim_of
 from taskfleet.planning.conditions import known, shortened
 from taskfleet.planning.desired import engine_name_of
 from taskfleet.planning.snapshot import PoolSnapshot
@@ -72,7 +73,10 @@ def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
         return _said(member, MemberState.PENDING, Reason.LOADING, message)
     failure = next((failure for failure in snapshot.failures if failure.revision == member.revision), None)
     if failure is None:
-        return _said(member, MemberState.PENDING, Reason.RESOLVING, "the digest of the version is being looked up")
+        claim = claim_of(member.adapter.source) if member.adapter is not None else None
+        mounted = claim is None or any(claim in pod.claims for pod in snapshot.pods)
+        message = "the digest of the version is being looked up" if mounted else f"no pod mounts PersistentVolumeClaim {claim} yet"
+        return _said(member, MemberState.PENDING, Reason.RESOLVING, message)
     state = MemberState.FAILED if failure.permanent else MemberState.PENDING
     return _said(member, state, known(failure.reason, Reason.SOURCE_UNAVAILABLE), failure.message)
 

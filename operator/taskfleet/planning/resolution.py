@@ -6,6 +6,7 @@ One designated agent of a pool resolves: the operator has no credentials, and tw
 from datetime import datetime
 
 from taskfleet.api.agent import ArtifactKind, ResolveRequest
+from taskfleet.planning.claims import claim_of
 from taskfleet.planning.plans import Resolution
 from taskfleet.planning.snapshot import PoolSnapshot, ResolutionFailure
 
@@ -16,21 +17,22 @@ _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 300.0
 
 
-def designated(snapshot: PoolSnapshot) -> str | None:
-    """The pod whose agent resolves: the first by name of those that answer."""
+def designated(snapshot: PoolSnapshot, *, claim: str | None = None) -> str | None:
+    """The pod whose agent resolves: the first by name of those that answer, and that mount the claim that the source is in."""
     heard = {agent.pod for agent in snapshot.agents if agent.state is not None and not agent.error}
-    return min((pod.name for pod in snapshot.pods if pod.reachable and pod.name in heard), default=None)
+    able = (pod for pod in snapshot.pods if pod.reachable and pod.name in heard and (claim is None or claim in pod.claims))
+    return min((pod.name for pod in able), default=None)
 
 
 def resolutions(snapshot: PoolSnapshot, *, now: datetime) -> tuple[tuple[Resolution, ...], float | None]:
     """What to ask now, and in how many seconds there will be more to ask (None: unknown, or nothing)."""
-    pod = designated(snapshot)
-    if pod is None:
-        return (), None
     failures = {failure.revision: failure for failure in snapshot.failures}
     due, waits = [], []
     for revision, request in _open(snapshot):
+        pod = designated(snapshot, claim=claim_of(request.source))
         wait = _wait(failures.get(revision), now)
+        if pod is None:
+            continue  # the pods' next change brings this back
         if wait > 0:
             waits.append(wait)
         else:

@@ -43,6 +43,7 @@ class PodView:
     reason: str = ""  # status.reason of a failed pod: Evicted, UnexpectedAdmissionError, …
     message: str = ""
     containers: tuple[ContainerView, ...] = ()
+    claims: frozenset[str] = frozenset()  # PersistentVolumeClaims that its agent mounts
 
     @property
     def serving(self) -> bool:
@@ -122,6 +123,7 @@ class TaskSnapshot:
     # None: not asked. Needed only where the plan says `ask_gateways`; a gateway that exists and can't be asked is a view without traffic.
     gateways: tuple[GatewayView, ...] | None = None
     gateway_url: str = ""
+    claims: frozenset[str] = frozenset()  # those that the namespace offers for artifacts
     # The API server's words, where it refused the last write of this task's TaskModelRevision.
     refusal: str | None = None
 
@@ -143,6 +145,7 @@ class PackingSnapshot:
     serving_classes: tuple[ServingClass, ...] = ()  # all of the cluster
     tasks: tuple[PackingTask, ...] = ()  # all TaskModels of the namespace; those of other keys are ignored
     pools: tuple[ModelPool, ...] = ()  # all of the namespace; those of other keys are ignored
+    claims: frozenset[str] = frozenset()  # those that the namespace offers for artifacts
     # TaskModels that exist but can't be parsed: their members stay as they are.
     unreadable: frozenset[str] = frozenset()
     # Digests of the base that were just resolved, by name of the pool; recorded in the pool by this plan's apply.

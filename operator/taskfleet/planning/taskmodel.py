@@ -29,7 +29,13 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
     left = {key_of_pool(place.pool) for place in places}
     if task.metadata.deletion_timestamp is not None:
         return TaskPlan(packing_keys=tuple(sorted(left)))
-    admission = admit(task, namespace_labels=snapshot.namespace_labels, serving_classes=snapshot.serving_classes, pools=snapshot.pools)
+    admission = admit(
+        task,
+        namespace_labels=snapshot.namespace_labels,
+        serving_classes=snapshot.serving_classes,
+        pools=snapshot.pools,
+        claims=snapshot.claims,
+    )
     key = _key(snapshot, admission)
     moving = key is not None and not task.spec.suspend
     draft = revisions.draft(task) if moving else None

@@ -52,7 +52,13 @@ def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozens
     if task.metadata.deletion_timestamp is not None or not (members or _same_base(task, snapshot.key)):
         return None
     living = revisions.living(entry.revisions)
-    admission = admit(task, namespace_labels=snapshot.namespace_labels, serving_classes=snapshot.serving_classes, pools=snapshot.pools)
+    admission = admit(
+        task,
+        namespace_labels=snapshot.namespace_labels,
+        serving_classes=snapshot.serving_classes,
+        pools=snapshot.pools,
+        claims=snapshot.claims,
+    )
     target = revisions.target_name(task) if _belongs(task, admission, snapshot.key) else None
     if task.spec.suspend:
         return Wanted(task=task, revisions=living, target=None, kept=members, frozen=True)

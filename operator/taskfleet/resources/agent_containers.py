@@ -5,7 +5,9 @@ The sidecar starts before the engine and stops after it, so that the engine find
 
 from taskfleet import names
 from taskfleet.api.agent import LIVE_PATH, READY_PATH
+from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
+from taskfleet.planning.claims import claims_of_pool, volume_of
 from taskfleet.resources.metadata import Json, container_resources
 from taskfleet.resources.security import container_security
 from taskfleet.resources.settings import PoolSettings
@@ -14,17 +16,18 @@ STORE = "/store"
 RUN = "/run/taskfleet"
 POOL_DIR = "/etc/taskfleet/pool"
 CREDENTIALS_DIR = "/etc/taskfleet/credentials"  # a mount point, not a secret
+CLAIMS_DIR = "/claims"
 
 
-def agent_container(serving_class: ServingClass, settings: PoolSettings) -> Json:
-    """The sidecar."""
+def agent_container(pool: ModelPool, serving_class: ServingClass, settings: PoolSettings) -> Json:
+    """The sidecar. It alone mounts claims of artifacts, and can't write to them: engines read verified copies."""
     return {
         "name": "agent",
         "image": settings.agent_image,
         "imagePullPolicy": settings.agent_image_pull_policy,
         "command": ["taskfleet", "agent", "run"],
         "restartPolicy": "Always",  # what makes an init container a sidecar
-        "env": _environment(serving_class, settings),
+        "env": _environment(pool, serving_class, settings),
         "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
         "resources": container_resources(serving_class.spec.agent_resources),
         # The base step starts when this passes; a minute on a busy node.
@@ -38,6 +41,7 @@ def agent_container(serving_class: ServingClass, settings: PoolSettings) -> Json
             {"name": "agent-tmp", "mountPath": "/tmp"},  # noqa: S108  (a mount point)
             {"name": "pool", "mountPath": POOL_DIR, "readOnly": True},
             {"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True},
+            *({"name": volume_of(claim), "mountPath": f"{CLAIMS_DIR}/{claim}", "readOnly": True} for claim in claims_of_pool(pool.spec)),
         ],
     }
 
@@ -60,7 +64,7 @@ def base_container(serving_class: ServingClass, settings: PoolSettings) -> Json:
     }
 
 
-def _environment(serving_class: ServingClass, settings: PoolSettings) -> list[Json]:
+def _environment(pool: ModelPool, serving_class: ServingClass, settings: PoolSettings) -> list[Json]:
     engine = serving_class.spec.engine
     values = {
         "TASKFLEET_ENGINE_TYPE": engine.type.value,
@@ -70,6 +74,7 @@ def _environment(serving_class: ServingClass, settings: PoolSettings) -> list[Js
         "TASKFLEET_RUN": RUN,
         "TASKFLEET_POOL_DIR": POOL_DIR,
         "TASKFLEET_CREDENTIALS_DIR": CREDENTIALS_DIR,
+        "TASKFLEET_CLAIMS_DIR": CLAIMS_DIR if claims_of_pool(pool.spec) else "",
         "TASKFLEET_DRAIN_SECONDS": str(engine.drain_seconds),
         "TASKFLEET_INSECURE_REGISTRIES": settings.insecure_registries,
         "TASKFLEET_LOG_LEVEL": settings.log_level,

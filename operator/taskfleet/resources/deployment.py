@@ -1,8 +1,11 @@
-"""The pool's Deployment. Its pod template depends on the class and the operator's settings alone: members, digests, replicas and keys come and go without a restart."""
+"""The pool's Deployment. Its pod template depends on the class, the operator's settings and the claims that artifacts come from; members of the same claims, digests,
+replicas and keys come and go without a restart.
+"""
 
 from taskfleet import names
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import EngineVolume, ServingClass
+from taskfleet.planning.claims import claims_of_pool, volume_of
 from taskfleet.planning.pool import selector
 from taskfleet.resources.agent_containers import agent_container, base_container
 from taskfleet.resources.engine_container import TERMINATION_MARGIN_SECONDS, engine_container
@@ -44,7 +47,7 @@ def pod_template(pool: ModelPool, serving_class: ServingClass, settings: PoolSet
         "terminationGracePeriodSeconds": serving_class.spec.engine.drain_seconds + TERMINATION_MARGIN_SECONDS,
         "securityContext": pod_security(),
         "imagePullSecrets": [{"name": name} for name in serving_class.spec.engine.image_pull_secrets],
-        "initContainers": [agent_container(serving_class, settings), base_container(serving_class, settings)],
+        "initContainers": [agent_container(pool, serving_class, settings), base_container(serving_class, settings)],
         "containers": [engine_container(pool, serving_class)],
         "volumes": _volumes(pool, serving_class),
         "nodeSelector": dict(scheduling.node_selector),
@@ -72,6 +75,7 @@ def _volumes(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
         {"name": "pool", "configMap": {"name": pool.metadata.name}},
         # Optional: entries come, change and go while the pod runs.
         {"name": "credentials", "secret": {"secretName": names.CREDENTIALS_SECRET, "optional": True}},
+        *(_claim(volume_of(claim), claim) for claim in claims_of_pool(pool.spec)),
         *(_engine_volume(volume) for volume in serving_class.spec.engine.volumes),
     ]
 
@@ -79,4 +83,8 @@ def _volumes(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
 def _engine_volume(volume: EngineVolume) -> Json:
     if volume.image is not None:
         return {"name": volume.name, "image": volume.image.to_json()}
-    return {"name": volume.name, "persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": True}}
+    return _claim(volume.name, volume.claim_name)
+
+
+def _claim(volume: str, claim: str | None) -> Json:
+    return {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}

@@ -1,8 +1,9 @@
 """Views of Kubernetes JSON: what decisions need of pods and Deployments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from taskfleet.planning.claims import volume_of
 from taskfleet.planning.snapshot import ContainerView, DeploymentView, PodView
 from taskfleet.resources.metadata import Json
 
@@ -25,6 +26,7 @@ def pod_view(body: Json) -> PodView:
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         containers=tuple(_containers([*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())])),
+        claims=frozenset(_claims(body.get("spec", {}))),
     )
 
 
@@ -43,6 +45,14 @@ def deployment_view(body: Json) -> DeploymentView:
         ready_replicas=status.get("readyReplicas", 0),
         refusal=failure.get("message") or failure.get("reason", "unknown") if failure is not None else None,
     )
+
+
+def _claims(spec: Json) -> Iterator[str]:
+    """The claims of artifacts; engines may have others of their own."""
+    for volume in spec.get("volumes") or ():
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if claim is not None and volume["name"] == volume_of(claim):
+            yield claim
 
 
 def _containers(statuses: Iterable[Json]) -> Iterable[ContainerView]:

@@ -11,6 +11,7 @@ from taskfleet.kube.resources import (
     DEPLOYMENTS,
     MODEL_POOLS,
     NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVING_CLASSES,
     TASK_MODEL_REVISIONS,
@@ -126,3 +127,22 @@ def test_a_pool_that_cant_be_read_goes_without_a_crash(world: _World) -> None:
     gone = pool("tiny", 2, ("a", "a-1"))
     gone["spec"]["isolation"] = "Sometimes"
     assert world.remove(MODEL_POOLS, gone) == {PoolKey("finance", "tiny"), TaskKey("finance", "a")}
+
+
+def test_a_claim_concerns_the_tasks_that_name_it_when_it_is_offered_and_when_it_is_not_any_more(world: _World) -> None:
+    named = {"source": "pvc://models/a", "version": "v1"}
+    world.put(TASK_MODELS, task_model("a", 1, adapter=named))
+    world.put(TASK_MODELS, task_model("b", 2, base={"source": "pvc://models", "revision": "v1"}))
+    world.put(TASK_MODELS, task_model("c", 3, adapter={**named, "source": "pvc://models-too/c"}))
+    world.put(TASK_MODELS, task_model("d", 4))
+    both = {TaskKey("finance", "a"), TaskKey("finance", "b")}
+    offered = {names.LABEL_ARTIFACTS: "true"}
+    assert world.put(PERSISTENT_VOLUME_CLAIMS, body("models", 5, labels=offered)) == both
+    assert world.fleet.claims("finance") == {"models"}
+    assert world.fleet.claims("legal") == frozenset()
+    assert world.put(PERSISTENT_VOLUME_CLAIMS, body("models", 6, labels=offered, status={"phase": "Bound"})) == set()
+    ending = body("models", 7, labels=offered)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert world.put(PERSISTENT_VOLUME_CLAIMS, ending) == both
+    assert world.fleet.claims("finance") == frozenset(), "what is being deleted is offered no more"
+    assert world.remove(PERSISTENT_VOLUME_CLAIMS, body("models", 8, labels=offered)) == set()

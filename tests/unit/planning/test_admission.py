@@ -32,6 +32,12 @@ def test_valid_task_is_admitted_on_the_class_it_names() -> None:
         ({"servingClassName": "limited"}, Reason.CLASS_NOT_ALLOWED, "namespace finance"),
         ({"base": {**BASE, "source": "hf://Qwen/Qwen3-0.6B"}}, Reason.UNSUPPORTED_SOURCE, "spec.base.source: hf://"),
         ({"adapter": {"source": "s3://bucket/total", "version": "v1"}}, Reason.UNSUPPORTED_SOURCE, "spec.adapter.source: s3://"),
+        (
+            {"adapter": {"source": "pvc://models/total", "version": "v1"}},
+            Reason.CLAIM_NOT_OFFERED,
+            "spec.adapter.source: namespace finance has no PersistentVolumeClaim models with the label taskfleet.dev/artifacts: 'true'",
+        ),
+        ({"base": {**BASE, "source": "pvc://models"}}, Reason.CLAIM_NOT_OFFERED, "spec.base.source"),
         ({"task": {"outputSchema": '{"type": 5}'}}, Reason.INVALID_SCHEMA, "spec.task.outputSchema"),
         ({"task": {"inputSchema": "[]"}}, Reason.INVALID_SCHEMA, "spec.task.inputSchema"),
     ],
@@ -41,6 +47,15 @@ def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: 
     assert violation is not None
     assert violation.reason is reason
     assert words in violation.message
+
+
+def test_claim_that_its_namespace_offers_may_be_named() -> None:
+    task = task_model(version=None, base={**BASE, "source": "pvc://bases/tiny"}, adapter={"source": "pvc://models", "version": "v1"})
+    both = frozenset({"bases", "models"})
+    assert admit(task, namespace_labels={}, serving_classes=CLASSES, claims=both).violation is None
+    missing = admit(task, namespace_labels={}, serving_classes=CLASSES, claims=frozenset({"bases"})).violation
+    assert missing is not None
+    assert missing.message.startswith("spec.adapter.source: ")
 
 
 def test_class_may_be_allowed_by_the_labels_of_a_namespace() -> None:

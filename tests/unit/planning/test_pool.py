@@ -159,6 +159,17 @@ class TestResolution:
     def test_nobody_is_asked_while_no_agent_answers(self) -> None:
         assert self.unresolved(agents=()).resolve == ()
 
+    def test_pod_that_mounts_the_claim_is_asked_for_what_is_in_it(self) -> None:
+        revision = revision_of(task_model(version=None, adapter={"source": "pvc://models/total", "version": "v1"}))
+        the_pool = pool_of(member_of(revision), key=key_for(TASK), base_digest=digest("b"))
+        agents = (agent(the_pool, "pod-a"), agent(the_pool, "pod-b"))
+        old, new = pod("pod-a"), replace(pod("pod-b", ready=False), claims=frozenset({"models"}))
+        (ask,) = planned(the_pool, revisions=(revision,), pods=(old, new), agents=agents).resolve
+        assert ask.pod == "pod-b"
+        before = planned(the_pool, revisions=(revision,), pods=(old,), agents=agents)
+        assert before.resolve == ()
+        assert "no pod mounts PersistentVolumeClaim models yet" in member_status(before).message
+
     def test_pin_is_handed_over(self) -> None:
         pinned = revision_of(task_model(version=None, adapter={"source": "oci://r.example/a", "version": "v1", "digest": digest("c")}))
         the_pool = pool_of(member_of(pinned), key=key_for(TASK), base_digest=digest("b"))

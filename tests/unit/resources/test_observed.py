@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet.planning.claims import volume_of
 from taskfleet.resources.observed import deployment_view, pod_view
 
 RUNNING: dict[str, Any] = {
@@ -27,6 +28,16 @@ RUNNING: dict[str, Any] = {
         ],
     },
 }
+
+
+def test_claims_of_artifacts_are_told_from_those_of_engines() -> None:
+    volumes = [
+        {"name": volume_of("models"), "persistentVolumeClaim": {"claimName": "models"}},
+        {"name": "kernels", "persistentVolumeClaim": {"claimName": "kernels"}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    assert pod_view({**RUNNING, "spec": {"volumes": volumes}}).claims == {"models"}
+    assert pod_view(RUNNING).claims == frozenset()
 
 
 def test_running_pod_serves() -> None:

@@ -11,9 +11,11 @@ import yaml
 
 from taskfleet import names
 from taskfleet.api.agent import DesiredState, Trust
+from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import RESERVED_VOLUMES
 from taskfleet.planning import servingclass
-from tests.unit.planning.builders import digest, key_for, pool_of, serving_class, task_model
+from taskfleet.planning.claims import volume_of
+from tests.unit.planning.builders import digest, key_for, member_of, pool_of, revision_of, serving_class, task_model
 from tests.unit.resources.pools import SETTINGS, TRUST, children_of, maximal, the_pool
 
 GOLDEN = Path(__file__).parent / "golden" / "maximal.yaml"
@@ -31,6 +33,15 @@ def container(spec: dict[str, Any], name: str) -> dict[str, Any]:
 
 def engine_with(**fields: Any) -> dict[str, Any]:
     return {"engine": {"type": "vLLM", "image": "registry.example/vllm:1", **fields}}
+
+
+def from_claims(*claims: str) -> ModelPool:
+    """A pool with one member for each claim."""
+    tasks = [
+        task_model(f"task-{place}", version=None, adapter={"source": f"pvc://{claim}/folder", "version": "v1"})
+        for place, claim in enumerate(claims)
+    ]
+    return pool_of(*(member_of(revision_of(task)) for task in tasks), key=key_for(task_model()))
 
 
 def variables(of: dict[str, Any]) -> dict[str, str | None]:
@@ -62,6 +73,24 @@ class TestPodTemplate:
         assert moved.deployment["spec"]["template"] == template
         assert moved.deployment["spec"]["replicas"] == 5
         assert moved.config_map["data"] != children_of(maximal()).config_map["data"]
+
+    def test_claims_of_artifacts_are_mounted_by_the_agent_alone_and_nobody_writes_to_them(self) -> None:
+        spec = children_of(serving_class(), from_claims("models", "other.models")).deployment["spec"]["template"]["spec"]
+        volumes = {one["name"]: one["persistentVolumeClaim"] for one in spec["volumes"] if "persistentVolumeClaim" in one}
+        assert volumes == {volume_of(name): {"claimName": name, "readOnly": True} for name in ("models", "other.models")}
+        mounts = [one for one in container(spec, "agent")["volumeMounts"] if one["name"] in volumes]
+        assert [(one["mountPath"], one["readOnly"]) for one in mounts] == [("/claims/models", True), ("/claims/other.models", True)]
+        for name in ("base", "engine"):
+            assert not [one for one in container(spec, name)["volumeMounts"] if one["name"] in volumes]
+
+    def test_is_moved_by_another_claim_and_not_by_another_member_of_the_same(self) -> None:
+        def template(*claims: str) -> Any:
+            return children_of(serving_class(), from_claims(*claims)).deployment["spec"]["template"]
+
+        assert template("models") == template("models", "models")
+        assert template("models", "others") == template("others", "models")
+        assert template("models") != template("models", "others")
+        assert template() == children_of(serving_class()).deployment["spec"]["template"]
 
     @pytest.mark.parametrize(
         "same",
