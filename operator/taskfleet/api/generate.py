@@ -1,4 +1,4 @@
-"""Writes what is made from the models: the CustomResourceDefinitions (`crds/`, and the chart's copies) and the API reference.
+"""Writes what is made from the code: the CustomResourceDefinitions (`crds/`, and the chart's copies), the API reference, and the tables of the troubleshooting page.
 
 `python -m taskfleet.api.generate` writes; with `--check` it writes nothing, prints the differences and fails where there are any. For a checkout of the repository.
 """
@@ -14,6 +14,7 @@ import yaml
 
 from taskfleet.api.crd import DEFINITIONS, custom_resource_definition
 from taskfleet.api.reference import reference_page
+from taskfleet.api.troubleshooting import PAGE, with_tables
 from taskfleet.names import GROUP
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -27,9 +28,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def generated_files() -> dict[str, str]:
-    """Every generated file: path in the repository → content."""
-    files = {"docs/reference/api.md": reference_page()}
+def generated_files(root: Path) -> dict[str, str]:
+    """Every generated file: path in the repository → content. Only part of the troubleshooting page is generated; the rest is as it stands below `root`."""
+    files = {"docs/reference/api.md": reference_page(), PAGE: with_tables((root / PAGE).read_text())}
     for definition in DEFINITIONS:
         text = _NOTICE + yaml.dump(custom_resource_definition(definition), Dumper=_Dumper, sort_keys=False, width=140, allow_unicode=True)
         for folder in ("crds", "charts/taskfleet/files/crds"):
@@ -40,7 +41,7 @@ def generated_files() -> dict[str, str]:
 def differences(root: Path) -> str:
     """What writing would change, as a unified diff; empty where nothing."""
     lines: list[str] = []
-    for name, content in generated_files().items():
+    for name, content in generated_files(root).items():
         path = root / name
         present = path.read_text() if path.exists() else ""
         lines += difflib.unified_diff(present.splitlines(keepends=True), content.splitlines(keepends=True), name, f"{name} (generated)")
@@ -48,7 +49,7 @@ def differences(root: Path) -> str:
 
 
 def write(root: Path) -> None:
-    for name, content in generated_files().items():
+    for name, content in generated_files(root).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
@@ -56,12 +57,19 @@ def write(root: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """The process's exit status."""
-    parser = argparse.ArgumentParser(description="Write the CustomResourceDefinitions and the API reference.")
+    parser = argparse.ArgumentParser(
+        description="Write the CustomResourceDefinitions, the API reference and the tables of the troubleshooting page."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; fail where something would change")
-    if not parser.parse_args(arguments).check:
+    check = parser.parse_args(arguments).check
+    try:
+        difference = differences(REPOSITORY)
+    except ValueError as error:
+        sys.stderr.write(f"can't generate: {error}\n")
+        return 1
+    if not check:
         write(REPOSITORY)
         return 0
-    difference = differences(REPOSITORY)
     sys.stdout.write(difference)
     return 1 if difference else 0
 

@@ -1,15 +1,12 @@
-"""The API reference page, made from the CustomResourceDefinitions and the list of reasons, so that it can't say anything else than they do."""
+"""The API reference page, made from the CustomResourceDefinitions and the list of conditions, so that it can't say anything else than they do."""
 
-import ast
-import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
 
-from taskfleet.api import conditions
-from taskfleet.api.conditions import ConditionType, Reason
+from taskfleet.api.commented import commented
+from taskfleet.api.conditions import ConditionType
 from taskfleet.api.crd import DEFINITIONS, INT_OR_STRING, PRESERVE, VALIDATIONS, Definition, Schema, root_schema
 from taskfleet.names import API_VERSION
 
@@ -129,19 +126,9 @@ def _bounds(schema: Schema) -> str:
 
 def _conditions_section() -> str:
     lines = ["## Conditions", "", "| condition | what it is about |", "|---|---|"]
-    lines += [f"| `{value}` | {comment} |" for value, comment in _commented(ConditionType)]
-    lines += ["", "## Reasons", "", "Stable: alert on them.", "", "| reason | what it means |", "|---|---|"]
-    lines += [f"| `{value}` | {comment} |" for value, comment in _commented(Reason)]
+    lines += [f"| `{value}` | {comment} |" for value, comment in commented(ConditionType)]
+    lines += [
+        "",
+        "Reasons are stable: alert on them. [Troubleshooting](../troubleshooting.md#reasons) says of each what it means and what to do.",
+    ]
     return "\n".join([*lines, ""])
-
-
-def _commented(enum: type[ConditionType | Reason]) -> list[tuple[str, str]]:
-    """Each value of an enum with the comment behind it: there its meaning is said once, for whoever reads the code and whoever reads the page."""
-    rows = []
-    for line in inspect.getsource(enum).splitlines():
-        found = re.fullmatch(r"\s+[A-Z_]+ = (\"\w+\")\s+# (.+)", line)
-        if found:
-            rows.append((str(ast.literal_eval(found[1])), found[2].replace("|", "\\|")))
-    if len(rows) != len(enum):
-        raise ValueError(f"every value of {conditions.__name__}.{enum.__name__} needs a comment that says what it means")
-    return rows

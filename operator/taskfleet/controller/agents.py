@@ -204,7 +204,7 @@ class AgentConnections:
         except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentUnreachableError(f"pod {connection.pod}: {type(error).__name__}: {error}") from error
         finally:
-            metrics.AGENT_REQUESTS.labels(path, str(code)).inc()
+            metrics.AGENT_CALLS.labels(path, str(code)).inc()
         if code == 401:
             # Perhaps the issuer's key was rotated; the next token is a new one.
             self.tokens.forget(connection.pool_uid)

@@ -21,9 +21,7 @@ CACHED_OBJECTS = Gauge("taskfleet_cached_objects", "Objects in the cache by kind
 RELIST_CORRECTIONS = Counter(
     "taskfleet_relist_corrections", "Objects that a comparison with the API server found missed by the watch.", ["kind"]
 )
-AGENT_REQUESTS = Counter(
-    "taskfleet_agent_requests", "Calls to agents by route and HTTP status; 0 where there was no answer.", ["route", "code"]
-)
+AGENT_CALLS = Counter("taskfleet_agent_calls", "Calls to agents by route and HTTP status; 0 where there was no answer.", ["route", "code"])
 
 ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
 

@@ -8,10 +8,12 @@ from typing import Annotated
 import pytest
 from pydantic import ConfigDict, Field
 
-from taskfleet.api import generate
+from taskfleet.api import generate, remedies
+from taskfleet.api.conditions import Reason
 from taskfleet.api.crd import DEFINITIONS, Definition, Schema, custom_resource_definition, root_schema
 from taskfleet.api.fields import Labels, Model, PodApiObject, Quantity, rules
 from taskfleet.api.generate import REPOSITORY, differences, generated_files, write
+from taskfleet.api.troubleshooting import PAGE
 
 
 class Colour(StrEnum):
@@ -198,26 +200,52 @@ def test_generated_files_are_up_to_date() -> None:
     assert not differences(REPOSITORY), "run `make generate`"
 
 
-def test_drift_is_shown_and_repaired(tmp_path: Path) -> None:
-    write(tmp_path)
-    assert not differences(tmp_path)
-    file = tmp_path / "crds" / "taskfleet.dev_taskmodels.yaml"
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what is written by hand of a page that is generated in part."""
+    page = tmp_path / PAGE
+    page.parent.mkdir()
+    page.write_text("# Written\n<!-- reasons: -->\n<!-- end of reasons -->\nby hand\n<!-- metrics: -->\n<!-- end of metrics -->\n")
+    return tmp_path
+
+
+def test_what_is_written_by_hand_stays_around_the_tables(checkout: Path) -> None:
+    write(checkout)
+    text = (checkout / PAGE).read_text()
+    assert text.startswith("# Written\n<!-- reasons: generated")
+    assert "<!-- end of reasons -->\nby hand\n<!-- metrics: generated" in text
+    assert text.index("| `Serving` |") < text.index("by hand") < text.index("`taskfleet_leader`")
+
+
+def test_drift_is_shown_and_repaired(checkout: Path) -> None:
+    write(checkout)
+    assert not differences(checkout)
+    file = checkout / "crds" / "taskfleet.dev_taskmodels.yaml"
     file.write_text(file.read_text().replace("maxLength: 512", "maxLength: 99999"))
-    assert "-" in differences(tmp_path)
-    assert "99999" in differences(tmp_path)
+    assert "99999" in differences(checkout)
+    page = checkout / PAGE
+    page.write_text(page.read_text().replace("| `Serving` | answers", "| `Serving` | serves"))
+    assert "serves" in differences(checkout)
 
 
 def test_the_chart_carries_the_same_definitions() -> None:
-    files = generated_files()
+    files = generated_files(REPOSITORY)
     for definition in DEFINITIONS:
         name = f"{custom_resource_definition(definition)['metadata']['name'].partition('.')[2]}_{definition.plural}.yaml"
         assert files[f"crds/{name}"] == files[f"charts/taskfleet/files/crds/{name}"]
 
 
-def test_the_check_tells_by_its_exit_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+def test_the_check_tells_by_its_exit_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    monkeypatch.setattr(generate, "REPOSITORY", checkout)
     assert generate.main(["--check"]) == 1
     assert "maxLength" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in checkout.iterdir()] == ["docs"]
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
+
+
+def test_a_text_that_is_missing_is_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    monkeypatch.setattr(generate, "REPOSITORY", checkout)
+    monkeypatch.delitem(remedies.OF_REASONS, Reason.SERVING)
+    assert generate.main([]) == 1
+    assert "the reason Serving has no text in OF_REASONS of operator/taskfleet/api/remedies.py" in capsys.readouterr().err
