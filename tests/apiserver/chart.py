@@ -31,6 +31,7 @@ CASES = (
         {
             "operator": {
                 "replicas": 2,
+                "env": {"TASKFLEET_WORKERS": "32"},
                 "priorityClassName": "system-cluster-critical",
                 "serviceAccountAnnotations": {"example.com/role": "a"},
             },

@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskfleet.cli.settings_reference import PAGE, page
 from taskfleet.settings import Settings, SettingsError
 
 
@@ -19,3 +20,12 @@ def test_every_wrong_variable_is_named() -> None:
     with pytest.raises(SettingsError, match=r"(?s)TASKFLEET_PORT.*") as caught:
         Example.from_environment({"TASKFLEET_PORT": "many"})
     assert "TASKFLEET_NAME: Field required" in str(caught.value)
+
+
+def test_reference_is_what_make_generate_writes() -> None:
+    assert PAGE.read_text() == page(), "run `make generate`"
+
+
+def test_reference_tells_default_and_meaning() -> None:
+    assert "| `TASKFLEET_WORKERS` | `16` | Keys that are reconciled at a time. |" in page()
+    assert "| `TASKFLEET_AGENT_IMAGE` | required |" in page()

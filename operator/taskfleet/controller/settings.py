@@ -1,4 +1,4 @@
-"""Settings of the operator: TASKFLEET_* environment variables, which the chart sets."""
+"""Settings of the operator: TASKFLEET_* environment variables, which the chart sets (docs/reference/settings.md)."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Settings of a gateway replica: TASKFLEET_* environment variables, which the chart sets."""
+"""Settings of a gateway replica: TASKFLEET_* environment variables, which the chart sets (docs/reference/settings.md)."""
 
 from enum import StrEnum
 from typing import Annotated

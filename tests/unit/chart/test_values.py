@@ -107,3 +107,14 @@ def test_what_a_part_is_told_are_settings_that_it_has(template: str, settings: t
 def test_the_charts_defaults_are_the_gateways(value: str, setting: str) -> None:
     part, _, name = value.partition(".")
     assert VALUES["gateway"][part][name] == GatewaySettings.model_fields[setting].default
+
+
+# Set by what the chart itself is made of: names in its RBAC, ports of its Services.
+FIXED = {"TASKFLEET_LEASE_NAME", "TASKFLEET_GATEWAY_INTERNAL_PORT", "TASKFLEET_OPERATOR_NAMESPACE", "TASKFLEET_INTERNAL_AUDIENCE"}
+
+
+@pytest.mark.parametrize(("part", "settings"), [("gateway", GatewaySettings), ("operator", OperatorSettings)])
+def test_every_setting_can_be_set_by_a_value(part: str, settings: type[Settings]) -> None:
+    known = {f"TASKFLEET_{name.upper()}" for name in settings.model_fields}
+    by_name = set(SCHEMA["properties"][part]["properties"]["env"]["propertyNames"]["enum"])
+    assert by_name == known - environment(f"{part}-deployment.yaml") - FIXED
