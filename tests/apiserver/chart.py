@@ -85,7 +85,14 @@ CASES = (
     Case(
         "watched",
         {
-            "metrics": {"serviceMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}}},
+            "metrics": {
+                "serviceMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+                "prometheusRule": {
+                    "enabled": True,
+                    "labels": {"release": "prometheus"},
+                    "runbookUrl": "https://runbooks.example/taskfleet",
+                },
+            },
             "networkPolicy": {
                 "clients": [{"namespaceSelector": {"matchLabels": {"calls": "models"}}}],
                 "metrics": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],

@@ -17,23 +17,24 @@ DEFAULT = CASES[0]
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(api_server: ApiServer) -> None:
-    """The release's namespace, and the one foreign kind that the chart can use."""
+    """The release's namespace, and the foreign kinds that the chart can use."""
     api_server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    names = {"kind": "ServiceMonitor", "listKind": "ServiceMonitorList", "plural": "servicemonitors", "singular": "servicemonitor"}
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-        "spec": {
-            "group": "monitoring.coreos.com",
-            "names": names,
-            "scope": "Namespaced",
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
-        },
-    }
-    apply_definition(api_server.api, definition)
-    api_server.kubectl("wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com", "--timeout=60s")
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        plural = f"{kind.lower()}s"
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        definition = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+            "spec": {
+                "group": "monitoring.coreos.com",
+                "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+                "scope": "Namespaced",
+                "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+            },
+        }
+        apply_definition(api_server.api, definition)
+        api_server.kubectl("wait", "--for=condition=Established", f"crd/{plural}.monitoring.coreos.com", "--timeout=60s")
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
@@ -116,6 +117,7 @@ def test_rendered_definitions_are_the_generated_ones(api_server: ApiServer, tmp_
         {"gateway": {"ingress": {"enabled": True}}},
         {"gateway": {"resources": {"cpu": "1"}}},
         {"operator": {"replicas": -1}},
+        {"metrics": {"prometheusRule": {"runbookUrl": "https://runbooks.example/a b"}}},
         {"image": {"digest": "latest"}},
         {"log": {"level": "loud"}},
         {"insecureRegistries": ["http://registry.example"]},
@@ -145,3 +147,18 @@ def test_termination_waits_for_the_longest_drain(api_server: ApiServer, case: Ca
     environment = {one["name"]: one.get("value", "") for one in gateway["spec"]["containers"][0]["env"]}
     needed = int(environment["TASKFLEET_SHUTDOWN_DELAY_SECONDS"]) + int(environment["TASKFLEET_DRAIN_SECONDS"])
     assert gateway["spec"]["terminationGracePeriodSeconds"] > needed
+
+
+def test_alerts_are_rendered_as_they_are_written_each_with_its_runbook(api_server: ApiServer, tmp_path: Path) -> None:
+    watched = next(case for case in CASES if case.name == "watched")
+    (rule,) = (body for body in render(api_server, watched, tmp_path) if body["kind"] == "PrometheusRule")
+    written = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    for group in written["groups"]:
+        for alert in group["rules"]:
+            alert["annotations"]["runbook_url"] = f"https://runbooks.example/taskfleet#{alert['alert'].lower()}"
+    assert rule["spec"] == written
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_no_alerts_without_being_asked(api_server: ApiServer, tmp_path: Path) -> None:
+    assert "PrometheusRule" not in {body["kind"] for body in render(api_server, DEFAULT, tmp_path)}
