@@ -22,7 +22,7 @@ by_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["ale
 
 def known() -> dict[str, MetricDefinition]:
     """Every series by its name."""
-    series = {}
+    series: dict[str, MetricDefinition] = {}
     for metric in metric_definitions():
         names = [f"{metric.name}{ending}" for ending in ENDINGS] if metric.type == "histogram" else [metric.name]
         series |= dict.fromkeys(names, metric)
