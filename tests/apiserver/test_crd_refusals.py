@@ -9,6 +9,7 @@ import pytest
 from taskfleet.api.crd import DEFINITIONS, VALIDATIONS, Schema, root_schema
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import DIGEST, SOURCE, UID, Change, changed, drop, pool, put, revision, serving_class, task_model
+from tests.cluster import api
 from tests.cluster.api import ApiError, Object
 
 
@@ -193,6 +194,7 @@ BROKEN_BY_CHANGES = {
     "baseDigest is set once",
     "spec is immutable; another version is another TaskModelRevision",
     "digest is recorded once",
+    "ociBases is immutable; make another class",
 }
 
 
@@ -272,6 +274,16 @@ def present_revision(api_server: ApiServer, namespace: str) -> Object:
 @pytest.mark.parametrize("refusal", REVISION_CHANGES)
 def test_revision_never_changes_its(api_server: ApiServer, present_revision: Object, refusal: Refusal) -> None:
     assert_only(refused(api_server, changed(present_revision, refusal.change)), refusal.says)
+
+
+def test_class_keeps_the_way_in_which_bases_come(api_server: ApiServer) -> None:
+    """Both ways have digests of their own kind, and pools have recorded them."""
+    api_server.api.apply(serving_class("keeps"))
+    api_server.api.apply(changed(serving_class("keeps"), put("spec.store", {"ociBases": "Download", "maxBaseSize": "1Gi"})))
+    mounted = changed(serving_class("keeps"), put("spec.store", {"ociBases": "ImageVolume"}))
+    assert_only(refused(api_server, mounted), "ociBases is immutable; make another class")
+    api_server.api.delete(api.SERVING_CLASS, "keeps")
+    api_server.api.apply(mounted, dry_run=True)
 
 
 def test_revision_records_its_digest_once(api_server: ApiServer, present_revision: Object) -> None:

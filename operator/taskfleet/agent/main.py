@@ -82,7 +82,9 @@ class Agent:
         self._access = Access(
             credentials_directory=settings.credentials_dir, claims_directory=settings.claims_dir, insecure_hosts=settings.insecure_hosts
         )
-        self._staging = Staging(self._store, self._access, seconds=settings.stage_seconds, patience=pace.resolve)
+        self._staging = Staging(
+            self._store, self._access, seconds=settings.stage_seconds, patience=pace.resolve, base_image=settings.base_image
+        )
         self._document = DesiredDocument(settings.store)
         self._base = BaseStage(self._document, self._staging, self.board, pace, settings.run)
         self._watch = EngineWatch(engine, self.board, pace)

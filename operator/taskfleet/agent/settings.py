@@ -28,6 +28,7 @@ class AgentSettings(Settings):
     claims_dir: Annotated[Path, Field(description="Folder in which PersistentVolumeClaims are mounted, by name; need not exist.")] = Path(
         "/claims"
     )
+    base_image: Annotated[Path | None, Field(description="Where the kubelet has mounted the base as an image volume, if it did.")] = None
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="How long requests in flight may take once the pod is to go.")] = 60
     insecure_registries: Annotated[
         str, Field(description="Comma-separated registry hosts (with ports) that are asked over plain http.")

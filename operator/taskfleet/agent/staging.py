@@ -8,8 +8,8 @@ from pathlib import Path
 from taskfleet.agent.resolving import Resolving
 from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
 from taskfleet.api.taskmodel import Base
-from taskfleet.artifacts import base_model, fetching, lora
-from taskfleet.artifacts.access import Access, FetchLimits
+from taskfleet.artifacts import base_model, fetching, lora, mounted_base
+from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.base_model import BaseShapes
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
 from taskfleet.artifacts.listing import Order
@@ -24,18 +24,25 @@ _SHELVES = {ArtifactKind.BASE: Shelf.BASE, ArtifactKind.ADAPTER: Shelf.ADAPTERS}
 
 
 class Staging:
-    """All methods raise ArtifactError. `seconds` is for one artifact, `patience` for one question for a digest."""
+    """All methods raise ArtifactError. `seconds` is for one artifact, `patience` for one question for a digest.
 
-    def __init__(self, store: Store, access: Access, *, seconds: float, patience: float) -> None:
+    `base_image` is where the kubelet has mounted the base; it is used there, and not in the store.
+    """
+
+    def __init__(self, store: Store, access: Access, *, seconds: float, patience: float, base_image: Path | None = None) -> None:
         self.store = store
         self._access = access
         self._seconds = seconds
+        self._base_image = base_image
         self._resolving = Resolving(self._fetch_for_digest, patience=patience)
         # Adapters that are here for their digest only, and since when (monotonic clock).
         self._unclaimed: dict[str, float] = {}
 
     async def base(self, base: Base, digest: str, limits: Limits) -> BaseShapes:
-        """Has the base's files in the store and the link on them; returns the shapes that its adapters must have."""
+        """Has the base's files where the engine is started on them; returns the shapes that its adapters must have."""
+        if self._base_image is not None:
+            time_limit = TimeLimit.of(self._seconds, self._access)
+            return await asyncio.to_thread(mounted_base.verify, self._base_image, digest, max_bytes=limits.max_base_bytes, time=time_limit)
         order = Order(kind=ArtifactKind.BASE, source=base.source, version=base.revision, credentials_key=base.credentials_key)
 
         def check(folder: Path) -> None:
@@ -62,7 +69,7 @@ class Staging:
         A source without digests of its own is asked for the bytes: they are in the store then, for whoever wants the digest.
         """
         order = Order(kind=request.kind, source=request.source, version=request.version, credentials_key=request.credentials_key)
-        if fetching.has_own_digests(request.source):
+        if fetching.has_own_digests(request.source) and not (request.kind is ArtifactKind.BASE and self._base_image is not None):
             return await asyncio.to_thread(fetching.resolve, order, request.digest, access=self._access)
         if request.digest is not None and self.store.path(_SHELVES[request.kind], request.digest).is_dir():
             return request.digest
@@ -101,6 +108,10 @@ class Staging:
         return lambda folder, most: fetching.fetch(order, digest, folder, access=self._access, limits=self._bounds(order.kind, most))
 
     async def _fetch_for_digest(self, order: Order, limits: Limits) -> str:
+        if order.kind is ArtifactKind.BASE and self._base_image is not None:
+            time_limit = TimeLimit.of(self._seconds, self._access)
+            return await asyncio.to_thread(mounted_base.digest, self._base_image, max_bytes=limits.max_base_bytes, time=time_limit)
+
         def fill(folder: Path, most: int) -> bytes:
             return fetching.fetch_files(order, folder, access=self._access, limits=self._bounds(order.kind, most))
 

@@ -190,11 +190,26 @@ class AdapterLimits(Model):
     max_size: Annotated[Quantity, Field(description="Largest adapter, all files together.")] = "2Gi"
 
 
+class OciBases(StrEnum):
+    """How a base from a registry comes into a pod."""
+
+    DOWNLOAD = "Download"  # the agent copies it into the pod's store
+    IMAGE_VOLUME = "ImageVolume"  # the kubelet pulls it as an image, once for all pods of a node, and mounts it
+
+
 class StoreLimits(Model):
-    """The pod's local store of artifacts."""
+    """The pod's local store of artifacts, and what comes into it."""
 
     size_limit: Annotated[Quantity | None, Field(description="Size of the volume that holds base and adapters; unbounded if unset.")] = None
     max_base_size: Annotated[Quantity, Field(description="Largest base model, all files together.")] = "200Gi"
+    oci_bases: Annotated[
+        OciBases,
+        Field(
+            description=("How an oci:// base comes into a pod. ImageVolume needs a cluster that has image volumes. Immutable."),
+            # Both ways have digests of their own kind, which are recorded once.
+            json_schema_extra=rules(("self == oldSelf", "ociBases is immutable; make another class")),
+        ),
+    ] = OciBases.DOWNLOAD
 
 
 class ScalingDefaults(Model):

@@ -13,12 +13,14 @@ from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.servingclass import (
     RESERVED_PATHS,
     RESERVED_VOLUMES,
+    OciBases,
     Resources,
     ScalingDefaults,
     ServingClass,
     ServingClassSpec,
     ServingClassStatus,
 )
+from taskfleet.planning.baseimage import BASE_IMAGE
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged
 from taskfleet.planning.enginestart import ENGINE_STARTS
 from taskfleet.planning.plans import ServingClassPlan
@@ -41,7 +43,8 @@ def environment_is_free(spec: ServingClassSpec) -> str | None:
 
 
 def volume_names_are_free(spec: ServingClassSpec) -> str | None:
-    taken = sorted({volume.name for volume in spec.engine.volumes}.intersection(RESERVED_VOLUMES))
+    reserved = {*RESERVED_VOLUMES, *([BASE_IMAGE] if spec.store.oci_bases is OciBases.IMAGE_VOLUME else [])}
+    taken = sorted({volume.name for volume in spec.engine.volumes} & reserved)
     return f"spec.engine.volumes: the name {', '.join(taken)} is taken by the operator" if taken else None
 
 

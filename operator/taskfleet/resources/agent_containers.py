@@ -7,6 +7,7 @@ from taskfleet import names
 from taskfleet.api.agent import LIVE_PATH, READY_PATH
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
+from taskfleet.planning.baseimage import BASE_IMAGE, base_image
 from taskfleet.planning.claims import claims_of_pool, volume_of
 from taskfleet.resources.metadata import Json, container_resources
 from taskfleet.resources.security import container_security
@@ -17,6 +18,7 @@ RUN = "/run/taskfleet"
 POOL_DIR = "/etc/taskfleet/pool"
 CREDENTIALS_DIR = "/etc/taskfleet/credentials"  # a mount point, not a secret
 CLAIMS_DIR = "/claims"
+BASE_IMAGE_DIR = "/run/base-image"
 
 
 def agent_container(pool: ModelPool, serving_class: ServingClass, settings: PoolSettings) -> Json:
@@ -42,6 +44,7 @@ def agent_container(pool: ModelPool, serving_class: ServingClass, settings: Pool
             {"name": "pool", "mountPath": POOL_DIR, "readOnly": True},
             {"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True},
             *({"name": volume_of(claim), "mountPath": f"{CLAIMS_DIR}/{claim}", "readOnly": True} for claim in claims_of_pool(pool.spec)),
+            *base_image_mount(pool, serving_class),
         ],
     }
 
@@ -64,6 +67,11 @@ def base_container(serving_class: ServingClass, settings: PoolSettings) -> Json:
     }
 
 
+def base_image_mount(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
+    """For agent and engine alike: the one verifies what the other reads, and nobody can write to it."""
+    return [{"name": BASE_IMAGE, "mountPath": BASE_IMAGE_DIR, "readOnly": True}] if base_image(pool.spec, serving_class) else []
+
+
 def _environment(pool: ModelPool, serving_class: ServingClass, settings: PoolSettings) -> list[Json]:
     engine = serving_class.spec.engine
     values = {
@@ -75,6 +83,7 @@ def _environment(pool: ModelPool, serving_class: ServingClass, settings: PoolSet
         "TASKFLEET_POOL_DIR": POOL_DIR,
         "TASKFLEET_CREDENTIALS_DIR": CREDENTIALS_DIR,
         "TASKFLEET_CLAIMS_DIR": CLAIMS_DIR if claims_of_pool(pool.spec) else "",
+        "TASKFLEET_BASE_IMAGE": BASE_IMAGE_DIR if base_image(pool.spec, serving_class) else "",
         "TASKFLEET_DRAIN_SECONDS": str(engine.drain_seconds),
         "TASKFLEET_INSECURE_REGISTRIES": settings.insecure_registries,
         "TASKFLEET_LOG_LEVEL": settings.log_level,

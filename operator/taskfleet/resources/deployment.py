@@ -5,6 +5,7 @@ replicas and keys come and go without a restart.
 from taskfleet import names
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import EngineVolume, ServingClass
+from taskfleet.planning.baseimage import BASE_IMAGE, base_image
 from taskfleet.planning.claims import claims_of_pool, volume_of
 from taskfleet.planning.pool import selector
 from taskfleet.resources.agent_containers import agent_container, base_container
@@ -75,9 +76,15 @@ def _volumes(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
         {"name": "pool", "configMap": {"name": pool.metadata.name}},
         # Optional: entries come, change and go while the pod runs.
         {"name": "credentials", "secret": {"secretName": names.CREDENTIALS_SECRET, "optional": True}},
+        *_base_image(pool, serving_class),
         *(_claim(volume_of(claim), claim) for claim in claims_of_pool(pool.spec)),
         *(_engine_volume(volume) for volume in serving_class.spec.engine.volumes),
     ]
+
+
+def _base_image(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
+    image = base_image(pool.spec, serving_class)
+    return [{"name": BASE_IMAGE, "image": {"reference": image, "pullPolicy": "IfNotPresent"}}] if image is not None else []
 
 
 def _engine_volume(volume: EngineVolume) -> Json:

@@ -10,9 +10,10 @@ from taskfleet.api.agent import ENGINE_HEALTH_PATH
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.engines.settings import EngineSettings
+from taskfleet.planning.baseimage import base_image
 from taskfleet.planning.enginestart import ENGINE_STARTS
 from taskfleet.planning.podtrouble import ENGINE_CONTAINER
-from taskfleet.resources.agent_containers import RUN, STORE
+from taskfleet.resources.agent_containers import BASE_IMAGE_DIR, RUN, STORE, base_image_mount
 from taskfleet.resources.metadata import Json, container_resources, given
 from taskfleet.resources.security import container_security
 
@@ -57,6 +58,7 @@ def engine_container(pool: ModelPool, serving_class: ServingClass) -> Json:
             {"name": "run", "mountPath": RUN},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (a mount point)
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  (a mount point)
+            *base_image_mount(pool, serving_class),
             *({"name": volume.name, "mountPath": volume.mount_path, "readOnly": True} for volume in engine.volumes),
         ],
     }
@@ -67,7 +69,7 @@ def engine_settings(pool: ModelPool, serving_class: ServingClass) -> EngineSetti
     engine, adapters = serving_class.spec.engine, serving_class.spec.adapters
     return EngineSettings(
         served_base_name=pool.metadata.name,
-        model_path=MODEL_PATH,
+        model_path=BASE_IMAGE_DIR if base_image(pool.spec, serving_class) else MODEL_PATH,
         adapter_prefix=ADAPTER_PREFIX,
         port=names.ENGINE_PORT,
         enable_lora=True,

@@ -23,6 +23,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     (engine(args=["--trust-remote-code"]), "spec.engine.args: --trust-remote-code"),
     (engine(env=[{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]), "spec.engine.env: VLLM_SERVER_DEV_MODE"),
     (engine(volumes=[volume("store", "/data")]), "spec.engine.volumes: the name store"),
+    (engine(volumes=[volume("base-image", "/data")]) | {"store": {"ociBases": "ImageVolume"}}, "spec.engine.volumes: the name base-image"),
     (engine(volumes=[volume("data", "/store/base")]), "spec.engine.volumes[data].mountPath"),
     (engine(volumes=[volume("data", "/run")]), "spec.engine.volumes[data].mountPath"),
     (engine(volumes=[volume("data", "//")]), "spec.engine.volumes[data].mountPath"),

@@ -64,7 +64,7 @@ MAXIMAL: dict[str, Any] = {
         "schedulerName": "bin-packer",
     },
     "adapters": {"maxPerPool": 40, "candidateSlots": 4, "maxActive": 6, "maxRank": 32, "maxSize": "1Gi"},
-    "store": {"sizeLimit": "50Gi", "maxBaseSize": "20Gi"},
+    "store": {"sizeLimit": "50Gi", "maxBaseSize": "20Gi", "ociBases": "Download"},
     "scaling": {"minReplicas": 2, "maxReplicas": 4},
     "agentResources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
     "podMetadata": {"labels": {"team": "money"}, "annotations": {"example.com/bill": "4711"}},

@@ -92,6 +92,28 @@ class TestPodTemplate:
         assert template("models") != template("models", "others")
         assert template() == children_of(serving_class()).deployment["spec"]["template"]
 
+    def test_base_from_a_registry_may_be_an_image_volume_that_agent_and_engine_read(self) -> None:
+        spec = pod_spec(store={"ociBases": "ImageVolume"})
+        (volume,) = [one for one in spec["volumes"] if "image" in one]
+        assert volume == {
+            "name": "base-image",
+            "image": {"reference": "registry.example/tiny-invoices:v1", "pullPolicy": "IfNotPresent"},
+        }
+        for name in ("agent", "engine"):
+            assert {"name": "base-image", "mountPath": "/run/base-image", "readOnly": True} in container(spec, name)["volumeMounts"]
+        assert variables(container(spec, "agent"))["TASKFLEET_BASE_IMAGE"] == "/run/base-image"
+        assert "--model=/run/base-image" in container(spec, "engine")["args"]
+        # It waits for the agent's word as with any base: what is mounted has to be verified first.
+        assert [one["name"] for one in spec["initContainers"]] == ["agent", "base"]
+
+    def test_base_from_elsewhere_is_never_an_image_volume(self) -> None:
+        base = {"source": "pvc://models/tiny", "revision": "v1"}
+        the_class = serving_class(store={"ociBases": "ImageVolume"})
+        pool = pool_of(key=key_for(task_model(base=base)))
+        spec = children_of(the_class, pool).deployment["spec"]["template"]["spec"]
+        assert not [one for one in spec["volumes"] if "image" in one]
+        assert "--model=/store/base/current" in container(spec, "engine")["args"]
+
     @pytest.mark.parametrize(
         "same",
         [
