@@ -74,6 +74,11 @@ def test_ours_stand_after_the_administrators() -> None:
     assert option(settings, "--dtype") == "float32"
 
 
+def test_engine_fetches_no_address_that_stands_in_a_request() -> None:
+    settings = replace(SETTINGS, extra_args=("--allowed-media-domains=metadata.internal",))
+    assert option(settings, "--allowed-media-domains") == "none.invalid"
+
+
 def test_nothing_is_fetched_and_nobody_is_told() -> None:
     chosen = environment(SETTINGS)
     assert {chosen[name] for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK")} == {"1"}

@@ -28,6 +28,7 @@ _OURS = (
     "--load-format",
     "--lora-modules",  # adapters are the agent's, and their names are content-addressed
     "--default-mm-loras",
+    "--allowed-media-domains",  # see _NO_MEDIA_DOMAIN
 )
 _UNSAFE = (
     "--config",  # a file that may set everything above
@@ -41,7 +42,6 @@ _UNSAFE = (
     "--grpc",  # another door, and without the routes that the agent asks
     "--grpc-port",
     "--allowed-local-media-path",  # reads files of the pod for whoever asks
-    "--allowed-media-domains",  # fetches addresses for whoever asks
 )
 _CODE = (
     "--trust-remote-code",
@@ -55,6 +55,9 @@ _CODE = (
     "--scheduler-cls",
     "--model-class-overrides",
 )
+# Without a list of domains vLLM fetches any address that stands in a message's image_url, follows redirects, and so reaches what the pod reaches (0.32.0,
+# multimodal/media/connector.py). No host can have this name (RFC 2606); media come inside the request, as data: URLs.
+_NO_MEDIA_DOMAIN = "none.invalid"
 # What an administrator may set otherwise. Requests are counted by agent and gateway; an access log would have a line for each probe, several a second.
 DEFAULTS = ("--disable-uvicorn-access-log",)
 
@@ -85,6 +88,7 @@ def arguments(settings: EngineSettings) -> tuple[str, ...]:
         f"--port={settings.port}",
         # The other formats that vLLM would choose from hold pickles.
         "--load-format=safetensors",
+        f"--allowed-media-domains={_NO_MEDIA_DOMAIN}",
     ]
     if settings.max_model_length is not None:
         ours.append(f"--max-model-len={settings.max_model_length}")
