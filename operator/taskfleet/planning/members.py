@@ -1,10 +1,12 @@
 """How far each member of a pool is, by what the pool's agents report.
 
-A revision is proven when every Ready pod has proven it, and there is one. A pod whose agent has not been heard since the operator started says nothing, for or against: what
-was said before stays, so that a restart of the operator changes no status.
+A revision is proven when every Ready pod has proven it, and there is one. A pod whose agent has not been heard since the operator started, or since the pool's last document was
+handed out, says nothing in favour: what was said before stays, so that neither a restart of the operator nor a neighbour that joins changes a status. A revision that left the
+pool and came back is proven anew.
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState
 from taskfleet.api.conditions import Reason
@@ -37,19 +39,26 @@ def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None,
         pod, report = failed
         return _said(member, MemberState.FAILED, known(report.reason, Reason.ENGINE_REJECTED), f"pod {pod}: {report.message}")
     serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
-    return _by_ready_pods(member, before, serving, reports) if serving else _nowhere(member, reports, before)
+    level = {pod for pod, state in heard.items() if state.generation >= snapshot.pool.metadata.generation}
+    return _by_ready_pods(member, before, serving, reports, level) if serving else _nowhere(member, reports, before)
 
 
 def _by_ready_pods(
-    member: Member, before: MemberStatus | None, serving: Sequence[str], reports: Mapping[str, AdapterReport | None]
+    member: Member,
+    before: MemberStatus | None,
+    serving: Sequence[str],
+    reports: Mapping[str, AdapterReport | None],
+    level: AbstractSet[str],
 ) -> MemberStatus:
+    """`level`: the pods whose agents have the pool's present document."""
     for pod in serving:
         if pod in reports and not _proven(reports[pod]):
             return _pending(member, pod, reports[pod])
-    unheard = next((pod for pod in serving if pod not in reports), None)
-    if unheard is None:
+    silent = next((pod for pod in serving if pod not in reports or pod not in level), None)
+    if silent is None:
         return _said(member, MemberState.PROVEN, Reason.PROVEN, "proven on every Ready pod")
-    return before or _said(member, MemberState.PENDING, Reason.LOADING, f"the agent of pod {unheard} has not been heard yet")
+    what = "accepted the pool's present document" if silent in reports else "been heard"
+    return before or _said(member, MemberState.PENDING, Reason.LOADING, f"the agent of pod {silent} has not {what} yet")
 
 
 def _base_member(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:

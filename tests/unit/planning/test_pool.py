@@ -266,6 +266,14 @@ class TestMembers:
     def test_unheard_agent_proves_nothing_new(self) -> None:
         assert member_status(planned(the_pool(), agents=())).state is MemberState.PENDING
 
+    def test_agent_with_an_older_document_proves_nothing_new(self) -> None:
+        """It may have let the adapter go between that document and this one, and not have said so yet."""
+        generation = the_pool().metadata.generation - 1
+        behind = (agent(the_pool(), "pod-a", report(ENGINE_NAME), generation=generation),)
+        assert member_status(planned(the_pool(), agents=behind)).state is MemberState.PENDING
+        proven = status_of(planned(the_pool()))
+        assert planned(the_pool(status=proven), agents=behind).status == proven, "a neighbour that joins unsettles nobody"
+
     def test_report_for_another_pool_of_the_same_name_does_not_count(self) -> None:
         earlier = pool_of(key=key_for(TASK), index=1)
         plan = planned(the_pool(), agents=(agent(earlier, "pod-a", report(ENGINE_NAME)),))
