@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         lines = bytes(self._raw[:end]).decode("latin-1").split("\r\n")
         del self._raw[: end + 4]
         version, status = lines[0][:9], lines[0][9:12]
-        if version not in ("HTTP/1.1 ", "HTTP/1.0 ") or not (status.isascii() and status.isdigit()):
+        if version not in ("HTTP/1.1 ", "HTTP/1.0 ") or not (status.isascii() and status.isdigit() and status[0] in "12345"):
             raise ValueError("no status line")
         if status[0] == "1":
             return True
@@ -276,11 +276,17 @@ class Connection(asyncio.Protocol):
         return False
 
 
+# What would end a line for somebody else: such a header must not go on to a client.
+_LINE_ENDS = frozenset("\r\n\0")
+
+
 def _headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         name = name.lower()
+        if not _LINE_ENDS.isdisjoint(line):
+            raise ValueError("a line end within a header")
         if not colon or not name or name != name.strip() or (name in headers and name in ("content-length", "transfer-encoding")):
             raise ValueError("a header that is none")
         headers[name] = value.strip(" \t")
