@@ -6,7 +6,6 @@ Deletions that happened between two lists are found by comparison. While the API
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,7 @@ LONGEST_PAUSE_SECONDS = 15.0
 class Reflector:
     """One kind. Callbacks are called in the order of changes, within the event loop; an exception in one ends `run`.
 
-    `synced` is set after the first list; `last_contact` is the monotonic time at which the API server was last heard of, bookmarks included.
+    `synced` is set after the first list.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class Reflector:
         self._on_delete = on_delete
         self.objects: dict[Key, Json] = {}
         self.synced = asyncio.Event()
-        self.last_contact = time.monotonic()
 
     async def run(self) -> None:
         """Lists and watches until it is cancelled."""
@@ -68,7 +66,6 @@ class Reflector:
 
     async def _list(self) -> str:
         found = await self._kube.list(self._resource, namespace=self._namespace, label_selector=self._label_selector)
-        self.last_contact = time.monotonic()
         listed = {_key(item): item for item in found.items}
         for key in [key for key in self.objects if key not in listed]:
             self._on_delete(self.objects.pop(key))
@@ -92,7 +89,6 @@ class Reflector:
                     self._take(event)
                 # The server has ended it, in order.
                 failures = 0
-                self.last_contact = time.monotonic()
             except GoneError:
                 raise
             except KubeError:
@@ -102,7 +98,6 @@ class Reflector:
                 await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
     def _take(self, event: WatchEvent) -> None:
-        self.last_contact = time.monotonic()
         if event.type == "BOOKMARK":
             return
         key = _key(event.object)
