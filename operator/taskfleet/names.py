@@ -31,6 +31,9 @@ GATEWAY_AUDIENCE = "taskfleet-gateway"
 # Audience of the operator's token when it asks a gateway which routes are in force.
 INTERNAL_AUDIENCE = "taskfleet-gateway-internal"
 
+# Where a gateway replica says which routes are in force, on its internal port.
+GATEWAY_ROUTES_PATH = "/internal/v1/routes"
+
 # Ports inside a pool pod. The engine listens on the loopback interface only; the agent is the pod's one open door.
 ENGINE_PORT = 8000
 AGENT_PORT = 8080

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from taskfleet.api.fields import Model
 from taskfleet.api.taskmodel import TrafficTarget
 from taskfleet.kube.errors import KubeError
+from taskfleet.names import GATEWAY_ROUTES_PATH
 from taskfleet.planning.snapshot import GatewayView
 
-ROUTES_PATH = "/internal/v1/routes"
 CALL_SECONDS = 3.0
 
 Slices = Callable[[], list[dict[str, Any]] | None]
@@ -54,7 +54,7 @@ class Gateways:
         try:
             token = await self._tokens.get(self._audience)
             async with self._session.get(
-                f"http://{host}:{self._port}{ROUTES_PATH}",
+                f"http://{host}:{self._port}{GATEWAY_ROUTES_PATH}",
                 params={"namespace": namespace, "name": name},
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),

@@ -11,8 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from taskfleet.gateway.auth import Access
 from taskfleet.gateway.errors import ApiError, BadRequestError, NotFoundError
 from taskfleet.gateway.routes import RouteTable
-
-ROUTES_PATH = "/internal/v1/routes"
+from taskfleet.names import GATEWAY_ROUTES_PATH
 
 Health = Callable[[], str | None]  # None: well; else what is wrong
 
@@ -36,7 +35,7 @@ class InternalApi:
         app.router.add_get("/livez", lambda _: _probe(self._live))
         app.router.add_get("/readyz", lambda _: _probe(self._ready))
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get(ROUTES_PATH, self._routes)
+        app.router.add_get(GATEWAY_ROUTES_PATH, self._routes)
         return app
 
     async def _metrics(self, _: web.Request) -> web.Response:

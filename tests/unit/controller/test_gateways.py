@@ -9,8 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from taskfleet.api.taskmodel import TrafficTarget
-from taskfleet.controller.gateways import ROUTES_PATH, Gateways, replicas
+from taskfleet.controller.gateways import Gateways, replicas
 from taskfleet.kube.errors import UnavailableError
+from taskfleet.names import GATEWAY_ROUTES_PATH
 
 TARGET = {"revision": "a-1", "uid": "u-1", "pool": "tiny", "weightPercent": 100}
 
@@ -55,7 +56,7 @@ class _World:
 async def world() -> AsyncIterator[_World]:
     found = _World()
     application = web.Application()
-    application.add_routes([web.get(ROUTES_PATH, found.routes)])
+    application.add_routes([web.get(GATEWAY_ROUTES_PATH, found.routes)])
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
         found.gateways = Gateways(
             session,
