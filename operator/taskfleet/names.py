@@ -38,9 +38,22 @@ GATEWAY_ROUTES_PATH = "/internal/v1/routes"
 ENGINE_PORT = 8000
 AGENT_PORT = 8080
 
+# Where a pod of a pool finds its own token for the other pods of that pool: a file beside the pool's documents.
+PEER_TOKEN_FILE = "peer-token"  # noqa: S105  a file's name
+
 # Kubernetes names are bounded at 63; a TaskModel's name leaves room for the suffixes that revisions and labels add.
 TASK_MODEL_NAME_LENGTH = 50
 POOL_NAME_LENGTH = 48
+
+
+def peers_service(pool: str) -> str:
+    """The headless Service under whose name DNS gives the addresses of all pods of a pool, Ready or not."""
+    return f"{pool}-peers"
+
+
+def account_subject(namespace: str, service_account: str) -> str:
+    """The subject of a ServiceAccount's tokens."""
+    return f"system:serviceaccount:{namespace}:{service_account}"
 
 
 def short_hash(*parts: str, length: int = 8) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet.names import peers_service
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
@@ -146,6 +147,17 @@ def test_a_deleted_child_comes_back(api_server: ApiServer, shared: str, kind: Ki
         within=BACK_SECONDS,
     )
     assert {one: child["metadata"]["uid"] for one, child in children(api, shared).items() if one != kind.kind} == others
+
+
+def test_the_service_by_which_pods_find_each_other_comes_back(api_server: ApiServer, shared: str) -> None:
+    api, name = api_server.api, peers_service(pool_name(api_server.api, shared))
+    gone = api.get(SERVICE, name, shared)["metadata"]["uid"]
+    api.delete(SERVICE, name, shared)
+    eventually(
+        lambda: (found := api.find(SERVICE, name, shared)) is not None and found["metadata"]["uid"] != gone,
+        what="it is back",
+        within=BACK_SECONDS,
+    )
 
 
 # A field of ours, and what somebody makes of it; None removes it.

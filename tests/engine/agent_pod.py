@@ -29,7 +29,7 @@ from taskfleet.api.agent import (
 )
 from taskfleet.api.taskmodel import Adapter, Base
 from taskfleet.artifacts.push import push
-from taskfleet.names import engine_name
+from taskfleet.names import PEER_TOKEN_FILE, engine_name
 from tests.engine import issuer, running
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess
@@ -54,14 +54,19 @@ class Pod:
     generation: int = 1
     adapters: list[DesiredAdapter] = field(default_factory=list)
     base_digest: str | None = None
+    peers: tuple[str, ...] = ()  # addresses of other pods of the pool, which DNS would give in a cluster
     port: int = field(default_factory=running.free_port)
     engine_port: int = field(default_factory=running.free_port)
     agent: subprocess.Popen[bytes] | None = None
     engine: running.RunningEngine | None = None
 
     @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}"
 
     @property
     def engine_url(self) -> str:
@@ -98,11 +103,15 @@ class Pod:
         )
 
     def mount(self) -> None:
-        """Writes the ConfigMap's files, each by one rename, as the kubelet does."""
-        files = {DESIRED_KEY: self.document().to_json(), TRUST_KEY: issuer.trust().to_json()}
+        """Writes the files of the ConfigMap and the pod's token for its peers, each by one rename, as the kubelet does."""
+        files = {
+            DESIRED_KEY: json.dumps(self.document().to_json()),
+            TRUST_KEY: json.dumps(issuer.trust().to_json()),
+            PEER_TOKEN_FILE: issuer.token(self.uid, issuer.PEER),
+        }
         for name, content in files.items():
             beside = self.path("pool") / f".{name}"
-            beside.write_text(json.dumps(content))
+            beside.write_text(content)
             beside.replace(self.path("pool") / name)
 
     def start_agent(self) -> None:
@@ -117,6 +126,7 @@ class Pod:
             "CREDENTIALS_DIR": str(self.path("credentials")),
             "DRAIN_SECONDS": str(self.drain_seconds),
             "INSECURE_REGISTRIES": self.registry.host,
+            "PEERS": ",".join(self.peers),
         }
         environment = {**os.environ, **{f"TASKFLEET_{name}": value for name, value in variables.items()}}
         with (self.folder / "agent.log").open("ab") as log:
@@ -203,6 +213,9 @@ class Pod:
     def as_operator(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {issuer.token(self.uid, issuer.OPERATOR)}"}
 
+    def as_peer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {issuer.token(self.uid, issuer.PEER)}"}
+
     def as_gateway(self, token: str | None = None) -> dict[str, str]:
         return {"Authorization": f"Bearer {token or issuer.token(self.uid)}"}
 
@@ -222,12 +235,15 @@ class Pod:
 
 
 @asynccontextmanager
-async def running_pod(folder: Path, registry: RegistryProcess, base: Path, *, engine: bool = True, **settings: Any) -> AsyncIterator[Pod]:
-    """A pod whose agent is up, and its engine on the staged base."""
+async def running_pod(
+    folder: Path, registry: RegistryProcess, base: Path | None, *, engine: bool = True, **settings: Any
+) -> AsyncIterator[Pod]:
+    """A pod whose agent is up, and its engine on the staged base. `base` None: the settings have the digest of one that was pushed already."""
     async with aiohttp.ClientSession() as session:
         pod = Pod(folder=folder, registry=registry, session=session, **settings)
         try:
-            pod.push_base(base)
+            if base is not None:
+                pod.push_base(base)
             pod.mount()
             pod.start_agent()
             await until(pod.alive, limit=WAIT)

@@ -14,6 +14,7 @@ from taskfleet.api.agent import Trust
 ISSUER = "https://kubernetes.default.svc"
 OPERATOR = "system:serviceaccount:taskfleet-system:taskfleet-operator"
 GATEWAY = "system:serviceaccount:taskfleet-system:taskfleet-gateway"
+PEER = "system:serviceaccount:finance:tiny"  # the account of the pool `tiny`
 
 
 @cache

@@ -12,12 +12,14 @@ from taskfleet.agent import proxy, server
 from taskfleet.agent.administration import Administration
 from taskfleet.agent.base_stage import BaseStage
 from taskfleet.agent.board import Board
+from taskfleet.agent.copies import Copies
 from taskfleet.agent.desired import DesiredDocument, Offer
 from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.pace import Pace
+from taskfleet.agent.peers import Peers
 from taskfleet.agent.pool_files import PoolFiles
 from taskfleet.agent.proxy import Proxy
 from taskfleet.agent.readiness import Readiness
@@ -61,6 +63,7 @@ async def _run(settings: AgentSettings, pace: Pace) -> None:
         log.info("agent is asked to end")
         await agent.drain.stop()
         agent.board.close()
+        await agent.copies.finished(settings.drain_seconds)
         await runner.cleanup()
         agent.cancel()
     log.info("agent ends")
@@ -82,13 +85,26 @@ class Agent:
         self._access = Access(
             credentials_directory=settings.credentials_dir, claims_directory=settings.claims_dir, insecure_hosts=settings.insecure_hosts
         )
+        self._peers = Peers(
+            token_file=settings.peer_token,
+            own_address=settings.pod_ip,
+            fixed=settings.peer_addresses,
+            ended=self._access.ended,
+            metrics=metrics,
+        )
         self._staging = Staging(
-            self._store, self._access, seconds=settings.stage_seconds, patience=pace.resolve, base_image=settings.base_image
+            self._store,
+            self._access,
+            self._peers,
+            seconds=settings.stage_seconds,
+            patience=pace.resolve,
+            base_image=settings.base_image,
         )
         self._document = DesiredDocument(settings.store)
         self._base = BaseStage(self._document, self._staging, self.board, pace, settings.run)
         self._watch = EngineWatch(engine, self.board, pace)
         self._verifier = TokenVerifier()
+        self.copies = Copies(verifier=self._verifier, store=self._store, metrics=metrics, bytes_per_second=settings.copy_bytes_per_second)
         self._residents = Residents(
             Surroundings(
                 staging=self._staging,
@@ -124,6 +140,7 @@ class Agent:
             administration=Administration(
                 verifier=self._verifier, document=self._document, board=self.board, staging=self._staging, taken_up=self._take_up
             ),
+            copies=self.copies,
             watch=self._watch,
             readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
             metrics=metrics,
@@ -163,7 +180,8 @@ class Agent:
 
     def _take_up(self, document: DesiredState) -> None:
         log.info("document is in force", extra=fields(generation=document.generation, adapters=len(document.adapters)))
-        self._verifier.use_audience(document.pool.uid)
+        self._verifier.use_pool(document.pool)
+        self._peers.use_pool(document.pool)
         self._store.limit(document.limits.store_bytes)
         self._residents.follow(document)
         self.board.report_pool(document.pool.uid, document.generation)

@@ -54,6 +54,16 @@ class AgentMetrics:
             registry=self._registry,
         )
 
+        self.copied_bytes = PrometheusCounter(
+            "taskfleet_agent_copied_bytes", "Bytes of artifacts that were given to other pods of the pool.", registry=self._registry
+        )
+        self.copies = PrometheusCounter(
+            "taskfleet_agent_copies",
+            "Artifacts for which the other pods of the pool were asked, by what came of it: copied, none (no pod has it), failed.",
+            ["result"],
+            registry=self._registry,
+        )
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self._registry)

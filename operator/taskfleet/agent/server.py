@@ -4,17 +4,29 @@ from aiohttp import web
 
 from taskfleet.agent import proxy
 from taskfleet.agent.administration import Administration
+from taskfleet.agent.copies import Copies
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.proxy import Proxy
 from taskfleet.agent.readiness import Readiness
-from taskfleet.api.agent import DESIRED_PATH, ENGINE_HEALTH_PATH, LIVE_PATH, METRICS_PATH, READY_PATH, RESOLVE_PATH, STATE_PATH
+from taskfleet.api.agent import (
+    DESIRED_PATH,
+    ENGINE_HEALTH_PATH,
+    FILE_PATH,
+    LIVE_PATH,
+    MANIFEST_PATH,
+    METRICS_PATH,
+    READY_PATH,
+    RESOLVE_PATH,
+    STATE_PATH,
+)
 
 
 def application(
     *,
     inference: Proxy,
     administration: Administration,
+    copies: Copies,
     watch: EngineWatch,
     readiness: Readiness,
     metrics: AgentMetrics,
@@ -43,6 +55,9 @@ def application(
     app.router.add_put(DESIRED_PATH, administration.put_desired)
     app.router.add_get(STATE_PATH, administration.get_state, allow_head=False)
     app.router.add_post(RESOLVE_PATH, administration.resolve)
+    # For the tokens of the pool's own pods.
+    app.router.add_get(MANIFEST_PATH, copies.manifest, allow_head=False)
+    app.router.add_get(FILE_PATH, copies.file, allow_head=False)
     # For the kubelet and whoever collects metrics: nothing of a tenant is in them.
     app.router.add_get(ENGINE_HEALTH_PATH, engine_health)
     app.router.add_get(READY_PATH, ready)

@@ -33,8 +33,25 @@ class AgentSettings(Settings):
     insecure_registries: Annotated[
         str, Field(description="Comma-separated registry hosts (with ports) that are asked over plain http.")
     ] = ""
+    peers: Annotated[
+        str, Field(description="Comma-separated hosts with ports that are asked for copies of artifacts, instead of the pool's other pods.")
+    ] = ""
+    copy_bytes_per_second: Annotated[int, Field(ge=1, description="Bandwidth for all copies that are given to other pods together.")] = (
+        128 * 1024 * 1024
+    )
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body.")] = 32 * 1024 * 1024
     stage_seconds: Annotated[float, Field(gt=0, description="How long fetching one artifact may take.")] = 3600
+
+    @property
+    def peer_token(self) -> Path:
+        """The pod's token for the pool's other pods."""
+        return self.pool_dir / names.PEER_TOKEN_FILE
+
+    @property
+    def peer_addresses(self) -> tuple[tuple[str, int], ...]:
+        """`peers` as pairs of host and port."""
+        parts = (peer.strip().rpartition(":") for peer in self.peers.split(",") if peer.strip())
+        return tuple((host, int(port)) for host, _, port in parts)
 
     @property
     def insecure_hosts(self) -> frozenset[str]:

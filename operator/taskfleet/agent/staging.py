@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from taskfleet.agent.peers import Peers
 from taskfleet.agent.resolving import Resolving
 from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
 from taskfleet.api.taskmodel import Base
 from taskfleet.artifacts import base_model, fetching, lora, mounted_base
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.base_model import BaseShapes
-from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
+from taskfleet.artifacts.copying import Expected, NoCopy
+from taskfleet.artifacts.errors import ArtifactError, ArtifactInvalid, DigestMismatch, SourceUnavailable
 from taskfleet.artifacts.listing import Order
 from taskfleet.artifacts.store import Fill, Shelf, Store
 
@@ -29,9 +31,10 @@ class Staging:
     `base_image` is where the kubelet has mounted the base; it is used there, and not in the store.
     """
 
-    def __init__(self, store: Store, access: Access, *, seconds: float, patience: float, base_image: Path | None = None) -> None:
+    def __init__(self, store: Store, access: Access, peers: Peers, *, seconds: float, patience: float, base_image: Path | None = None) -> None:
         self.store = store
         self._access = access
+        self._peers = peers
         self._seconds = seconds
         self._base_image = base_image
         self._resolving = Resolving(self._fetch_for_digest, patience=patience)
@@ -105,7 +108,24 @@ class Staging:
         return desired.adapter.digest
 
     def _fill(self, order: Order, digest: str) -> Fill:
-        return lambda folder, most: fetching.fetch(order, digest, folder, access=self._access, limits=self._bounds(order.kind, most))
+        return lambda folder, most: self._fetch(order, digest, folder, self._bounds(order.kind, most))
+
+    def _fetch(self, order: Order, digest: str, folder: Path, limits: FetchLimits) -> bytes | None:
+        """From the pool's other pods, which are near, or else from the source, which may be slow, grant only so many requests, or be gone."""
+
+        def read(manifest: bytes) -> Mapping[str, Expected] | None:
+            return fetching.expected(order, manifest, limits=limits)
+
+        try:
+            return self._peers.fetch(_SHELVES[order.kind], digest, folder, read=read, most=limits.max_bytes, seconds=limits.seconds)
+        except NoCopy as gap:
+            try:
+                return fetching.fetch(order, digest, folder, access=self._access, limits=limits)
+            except ArtifactError as error:
+                # The source's no is no last word while another pod may have a copy: without this, a pod could become Ready without it, and a pod that has it be ended for that.
+                if gap.perhaps and not isinstance(error, ArtifactInvalid):
+                    raise SourceUnavailable(f"{error}; {gap}") from error
+                raise
 
     async def _fetch_for_digest(self, order: Order, limits: Limits) -> str:
         if order.kind is ArtifactKind.BASE and self._base_image is not None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import jwt
 
-from taskfleet.api.agent import Trust
+from taskfleet import names
+from taskfleet.api.agent import PoolIdentity, Trust
 
 LEEWAY_SECONDS = 10  # clocks of nodes
 MAX_TOKEN_LENGTH = 16_384
@@ -28,6 +29,7 @@ class Caller(StrEnum):
 
     OPERATOR = "operator"
     GATEWAY = "gateway"
+    PEER = "pool's other pods"
 
 
 class TokenRefused(Exception):  # noqa: N818  (says what happened, as HTTP does)
@@ -46,7 +48,7 @@ class TokenVerifier:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._trust: Trust | None = None
-        self._audience: str | None = None
+        self._pool: PoolIdentity | None = None
         self._keys: dict[str, tuple[jwt.PyJWK, str]] = {}
         self._verified: dict[bytes, _Verified] = {}
 
@@ -56,10 +58,10 @@ class TokenVerifier:
         self._keys = _usable_keys(trust.jwks)
         self._verified.clear()
 
-    def use_audience(self, audience: str) -> None:
-        """The pool's UID."""
-        if audience != self._audience:
-            self._audience = audience
+    def use_pool(self, pool: PoolIdentity) -> None:
+        """Its UID is the audience. Its own account, which has its name and belongs to the agents of its pods alone, is its peers' subject."""
+        if pool != self._pool:
+            self._pool = pool
             self._verified.clear()
 
     def caller(self, authorization: str | None) -> Caller:
@@ -81,16 +83,22 @@ class TokenVerifier:
         return verified.caller
 
     def _verify(self, token: str) -> _Verified:
-        if self._trust is None or self._audience is None:
+        trust, pool = self._trust, self._pool
+        if trust is None or pool is None:
             raise TokenRefused("this pod does not know yet whom to trust")
-        claims = self._claims(token, self._trust.issuer, self._audience)
+        claims = self._claims(token, trust.issuer, pool.uid)
         # A token with a second audience is good elsewhere too: whoever minted it didn't mean this pool alone.
-        if claims["aud"] not in (self._audience, [self._audience]):
+        if claims["aud"] not in (pool.uid, [pool.uid]):
             raise TokenRefused("the token is not for this pool alone")
-        callers = {self._trust.operator_subject: Caller.OPERATOR, self._trust.gateway_subject: Caller.GATEWAY}
+        callers = {
+            names.account_subject(pool.namespace, pool.name): Caller.PEER,
+            # Last: should a subject stand twice, these count.
+            trust.operator_subject: Caller.OPERATOR,
+            trust.gateway_subject: Caller.GATEWAY,
+        }
         caller = callers.get(str(claims["sub"]))
         if caller is None:
-            raise TokenRefused("the token's subject is neither the operator nor the gateway")
+            raise TokenRefused("the token's subject is neither the operator nor the gateway nor this pool's own account")
         return _Verified(caller, float(claims["exp"]))
 
     def _claims(self, token: str, issuer: str, audience: str) -> dict[str, Any]:

@@ -19,6 +19,11 @@ TRUST_KEY = "trust.json"
 DESIRED_PATH = "/agent/v1/desired"  # PUT DesiredState; 200 AgentState, 409 where a newer one or another UID is in force
 STATE_PATH = "/agent/v1/state"  # GET AgentState; ?after=VERSION&wait=SECONDS answers when version > after, or after the wait (at most 60)
 RESOLVE_PATH = "/agent/v1/resolve"  # POST ResolveRequest; 200 ResolveReply, 4xx/5xx AgentProblem
+# For the tokens of the pool's own pods only: copies of what is in this pod's store. `shelf` is `base` or `adapters`.
+MANIFEST_PATH = (
+    "/agent/v1/artifacts/{shelf}/{digest}"  # GET; 200: the text whose SHA-256 is the digest; 404 where there is no copy to be given
+)
+FILE_PATH = "/agent/v1/artifacts/{shelf}/{digest}/{file}"  # GET, with `Range: bytes=N-` the rest; 503 where too many are being given
 # Open routes, for the kubelet and for metrics.
 ENGINE_HEALTH_PATH = "/engine/health"  # 200 while the engine answers its health route
 READY_PATH = "/readyz"  # 200 when the engine is healthy and every desired adapter has had one settled attempt
@@ -70,7 +75,7 @@ class DesiredState(Model):
 
 
 class Trust(Model):
-    """What the agent checks tokens against."""
+    """What the agent checks tokens against. The subject of the pool's own pods follows from `PoolIdentity`."""
 
     issuer: str
     jwks: dict[str, Any]

@@ -12,6 +12,8 @@ from taskfleet.api.agent import ArtifactKind
 from taskfleet.artifacts import claim, filenames, lora, oci, tarball
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.content_manifest import content_manifest, digest_of
+from taskfleet.artifacts.content_manifest import read as hashes_of
+from taskfleet.artifacts.copying import Expected
 from taskfleet.artifacts.download import download, sha256_of
 from taskfleet.artifacts.errors import ArtifactInvalid, ArtifactNotFound, DigestMismatch, UnsupportedSource
 from taskfleet.artifacts.listing import Inquiry, Lister, Listing, Order, RemoteFile
@@ -56,6 +58,21 @@ def fetch(order: Order, digest: str, into: Path, *, access: Access, limits: Fetc
             f"{order.source} has other bytes under version {order.version} ({found}) than those that were resolved ({digest})"
         )
     return manifest
+
+
+def expected(order: Order, manifest: bytes, *, limits: FetchLimits) -> Mapping[str, Expected] | None:
+    """What the manifest of an artifact says of the files that `fetch` would write; None where it doesn't name each file. Raises ArtifactInvalid."""
+    if has_own_digests(order.source):
+        files = oci.expected(manifest, limits=limits)
+        wanted = _WANTED[order.kind] if order.kind is ArtifactKind.ADAPTER else _everything
+    else:
+        files = {name: Expected(f"sha256:{hash_}", None) for name, hash_ in hashes_of(manifest).items()}
+        wanted = _WANTED[order.kind]
+        if len(files) > limits.max_files:
+            raise ArtifactInvalid(f"the artifact has {len(files)} files, at most {limits.max_files} are allowed")
+    for name in files or ():
+        filenames.check_name(name)
+    return None if files is None else {name: file for name, file in files.items() if wanted(name)}
 
 
 def fetch_files(order: Order, into: Path, *, access: Access, limits: FetchLimits) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taskfleet.artifacts import credentials, manifest, tarball
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
+from taskfleet.artifacts.copying import Expected
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
 from taskfleet.artifacts.registry import Registry
 from taskfleet.artifacts.source import OciSource, check_digest, check_tag, parse
@@ -42,6 +43,12 @@ def fetch(
     """
     with _connect(source, key=key, access=access, seconds=limits.seconds) as registry:
         return _fetch(registry, digest, into, limits=limits, wanted=wanted)
+
+
+def expected(text: bytes, *, limits: FetchLimits) -> dict[str, Expected] | None:
+    """What a manifest says of the artifact's files; None where they are in a tar. Raises ArtifactInvalid, also for what is beyond the limits."""
+    layout = manifest.read(text, max_files=limits.max_files, max_bytes=limits.max_bytes)
+    return None if layout.tar is not None else {name: Expected(blob.digest, blob.size) for name, blob in layout.files.items()}
 
 
 def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> bytes | None:

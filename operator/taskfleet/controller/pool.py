@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from taskfleet import names
 from taskfleet.api.agent import DesiredState
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
@@ -17,7 +18,7 @@ from taskfleet.controller.queue import RetryError
 from taskfleet.controller.resolutions import Resolutions
 from taskfleet.controller.trust import TrustSource
 from taskfleet.controller.writer import CHILDREN, RefusedError, Writer
-from taskfleet.kube.resources import MODEL_POOLS
+from taskfleet.kube.resources import MODEL_POOLS, SERVICES
 from taskfleet.logs import fields
 from taskfleet.planning import pool as planning
 from taskfleet.planning.plans import PoolPlan
@@ -161,3 +162,4 @@ class PoolReconciler:
             self._resolutions.forget(uid)
         for resource in (MODEL_POOLS, *CHILDREN):
             self._writer.forget(resource, (key.namespace, key.name))
+        self._writer.forget(SERVICES, (key.namespace, names.peers_service(key.name)))

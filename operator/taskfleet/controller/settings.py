@@ -53,12 +53,12 @@ class OperatorSettings(Settings):
     @property
     def operator_subject(self) -> str:
         """The operator's user name, as Kubernetes writes it."""
-        return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+        return names.account_subject(self.namespace, self.service_account)
 
     @property
     def gateway_subject(self) -> str:
         """The gateway's user name, as Kubernetes writes it."""
-        return f"system:serviceaccount:{self.namespace}:{self.gateway_service_account}"
+        return names.account_subject(self.namespace, self.gateway_service_account)
 
     @property
     def internal_audience(self) -> str:

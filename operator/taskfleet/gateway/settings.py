@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from taskfleet.names import GATEWAY_AUDIENCE, INTERNAL_AUDIENCE
+from taskfleet.names import GATEWAY_AUDIENCE, INTERNAL_AUDIENCE, account_subject
 from taskfleet.settings import Settings
 
 
@@ -62,4 +62,4 @@ class GatewaySettings(Settings):
     @property
     def operator_subject(self) -> str:
         """The operator's user name, as Kubernetes writes it."""
-        return f"system:serviceaccount:{self.operator_namespace or self.namespace}:{self.operator_service_account}"
+        return account_subject(self.operator_namespace or self.namespace, self.operator_service_account)

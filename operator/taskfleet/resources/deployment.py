@@ -1,5 +1,7 @@
-"""The pool's Deployment. Its pod template depends on the class, the operator's settings and the claims that artifacts come from; members of the same claims, digests,
-replicas and keys come and go without a restart.
+"""The pool's Deployment.
+
+Its pod template depends on the class, the operator's settings, the pool's identity and the claims that artifacts come from; members of the same claims, digests, replicas and
+keys come and go without a restart.
 """
 
 from taskfleet import names
@@ -16,6 +18,7 @@ from taskfleet.resources.settings import PoolSettings
 
 # For fetching the base, before the engine's own start. Only a condition of the Deployment depends on it.
 _FETCH_SECONDS = 1800
+_TOKEN_SECONDS = 600  # the shortest that Kubernetes gives
 
 
 def deployment(pool: ModelPool, serving_class: ServingClass, settings: PoolSettings) -> Json:
@@ -73,7 +76,10 @@ def _volumes(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
         {"name": "tmp", "emptyDir": {}},
         {"name": "agent-tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": serving_class.spec.engine.shared_memory}},
-        {"name": "pool", "configMap": {"name": pool.metadata.name}},
+        {
+            "name": "pool",
+            "projected": {"sources": [{"configMap": {"name": pool.metadata.name}}, {"serviceAccountToken": _peer_token(pool)}]},
+        },
         # Optional: entries come, change and go while the pod runs.
         {"name": "credentials", "secret": {"secretName": names.CREDENTIALS_SECRET, "optional": True}},
         *_base_image(pool, serving_class),
@@ -85,6 +91,11 @@ def _volumes(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
 def _base_image(pool: ModelPool, serving_class: ServingClass) -> list[Json]:
     image = base_image(pool.spec, serving_class)
     return [{"name": BASE_IMAGE, "image": {"reference": image, "pullPolicy": "IfNotPresent"}}] if image is not None else []
+
+
+def _peer_token(pool: ModelPool) -> Json:
+    """By which a pod's agent asks the pool's other agents for copies of artifacts. The API server refuses it, as any other pool does. The kubelet renews it."""
+    return {"path": names.PEER_TOKEN_FILE, "audience": pool.metadata.uid, "expirationSeconds": _TOKEN_SECONDS}
 
 
 def _engine_volume(volume: EngineVolume) -> Json:

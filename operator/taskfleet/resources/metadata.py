@@ -23,10 +23,10 @@ def route_selector(pool: ModelPool) -> dict[str, str]:
     return {names.LABEL_POOL: pool.metadata.name, names.LABEL_POOL_UID: pool.metadata.uid}
 
 
-def child_metadata(pool: ModelPool) -> Json:
-    """Every child has the pool's name and goes with it."""
+def child_metadata(pool: ModelPool, name: str | None = None) -> Json:
+    """Every child goes with the pool, and has its name unless another one is given."""
     return {
-        "name": pool.metadata.name,
+        "name": name or pool.metadata.name,
         "namespace": pool.metadata.namespace,
         "labels": child_labels(pool),
         "ownerReferences": [

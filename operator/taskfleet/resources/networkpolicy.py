@@ -21,7 +21,7 @@ def network_policy(pool: ModelPool, settings: PoolSettings) -> Json:
         "spec": {
             "podSelector": {"matchLabels": route_selector(pool)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [_own_parts(settings)], "ports": [{"port": names.AGENT_PORT, "protocol": "TCP"}]}],
+            "ingress": [{"from": [_own_parts(settings), _own_pods(pool)], "ports": [{"port": names.AGENT_PORT, "protocol": "TCP"}]}],
             "egress": [
                 # DNS at any address: node-local caches listen on link-local ones.
                 {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
@@ -31,9 +31,16 @@ def network_policy(pool: ModelPool, settings: PoolSettings) -> Json:
                         {"ipBlock": {"cidr": "::/0", "except": _METADATA_V6}},
                     ]
                 },
+                # By their labels too: some networks (Cilium) never take a pod for a part of an address block.
+                {"to": [_own_pods(pool)], "ports": [{"port": names.AGENT_PORT, "protocol": "TCP"}]},
             ],
         },
     }
+
+
+def _own_pods(pool: ModelPool) -> Json:
+    """The pool's other pods, which give copies of artifacts."""
+    return {"podSelector": {"matchLabels": route_selector(pool)}}
 
 
 def _own_parts(settings: PoolSettings) -> Json:

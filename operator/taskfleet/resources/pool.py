@@ -22,6 +22,7 @@ class Children:
     config_map: Json
     network_policy: Json
     service: Json
+    peers_service: Json
     pod_disruption_budget: Json
     deployment: Json
 
@@ -30,6 +31,7 @@ class Children:
         yield self.config_map
         yield self.network_policy
         yield self.service
+        yield self.peers_service
         yield self.pod_disruption_budget
         yield self.deployment
 
@@ -41,13 +43,14 @@ def children(pool: ModelPool, serving_class: ServingClass, settings: PoolSetting
         config_map=config_map(pool, desired, trust),
         network_policy=network_policy(pool, settings),
         service=service(pool),
+        peers_service=peers_service(pool),
         pod_disruption_budget=pod_disruption_budget(pool),
         deployment=deployment(pool, serving_class, settings),
     )
 
 
 def service_account(pool: ModelPool) -> Json:
-    """An identity without rights; its token is mounted nowhere."""
+    """An identity without rights. The agent alone has a token of it, which is good for the pool's other agents and for nothing else."""
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": child_metadata(pool), "automountServiceAccountToken": False}
 
 
@@ -69,6 +72,27 @@ def service(pool: ModelPool) -> Json:
         "metadata": child_metadata(pool),
         "spec": {
             "type": "ClusterIP",
+            "selector": route_selector(pool),
+            "ports": [
+                {"name": "agent", "port": names.AGENT_PORT, "targetPort": names.AGENT_PORT, "protocol": "TCP", "appProtocol": "http"}
+            ],
+        },
+    }
+
+
+def peers_service(pool: ModelPool) -> Json:
+    """Gives the pool's pods each other's addresses by DNS, to copy artifacts from one another.
+
+    Also those that aren't Ready: a pod that drains may hold the only copy. Gateways don't take it for a route: it hasn't the pool's name.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": child_metadata(pool, names.peers_service(pool.metadata.name)),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
             "selector": route_selector(pool),
             "ports": [
                 {"name": "agent", "port": names.AGENT_PORT, "targetPort": names.AGENT_PORT, "protocol": "TCP", "appProtocol": "http"}

@@ -1,5 +1,12 @@
-"""Desired documents for tests."""
+"""Desired documents for tests, and a pod that has no peers."""
 
+import threading
+from pathlib import Path
+
+from taskfleet.agent.board import Board
+from taskfleet.agent.flights import Flights
+from taskfleet.agent.metrics import AgentMetrics
+from taskfleet.agent.peers import Peers
 from taskfleet.api.agent import DesiredAdapter, DesiredState, Limits, PoolIdentity
 from taskfleet.api.taskmodel import Adapter, Base
 
@@ -23,3 +30,8 @@ def document(
         limits=limits,
         adapters=tuple(adapter(name) for name in names),
     )
+
+
+def no_peers() -> Peers:
+    metrics = AgentMetrics(Board("alone", Flights()))
+    return Peers(token_file=Path("/nowhere"), own_address="", fixed=(), ended=threading.Event(), metrics=metrics)

@@ -24,7 +24,7 @@ from taskfleet.artifacts.base_model import BaseShapes
 from taskfleet.artifacts.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound, SourceUnavailable, StoreFull
 from taskfleet.artifacts.store import Shelf, Store
 from taskfleet.engines.errors import AdapterInvalidError, EngineBusyError, EngineError, OutcomeUnknownError, WrongModelError
-from tests.unit.agent.builders import adapter, document
+from tests.unit.agent.builders import adapter, document, no_peers
 from tests.unit.agent.scripted_engine import ScriptedEngine
 from tests.unit.artifacts.model_files import write_adapter, write_base
 
@@ -36,7 +36,7 @@ class LocalStaging(Staging):
     """Adapters come from a folder instead of a registry, after the errors that a test wants first."""
 
     def __init__(self, store: Store, access: Access, source: Path) -> None:
-        super().__init__(store, access, seconds=10.0, patience=10.0)
+        super().__init__(store, access, no_peers(), seconds=10.0, patience=10.0)
         self.source = source
         self.trouble: list[ArtifactError] = []
 

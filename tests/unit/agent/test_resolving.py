@@ -13,7 +13,7 @@ from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.errors import DigestMismatch, SourceUnavailable, StillFetching
 from taskfleet.artifacts.listing import Order
 from taskfleet.artifacts.store import Shelf, Store
-from tests.unit.agent.builders import DIGEST, adapter
+from tests.unit.agent.builders import DIGEST, adapter, no_peers
 from tests.unit.artifacts.folder_source import FolderSource
 from tests.unit.artifacts.model_files import write_adapter, write_base
 
@@ -91,7 +91,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
 def staging(tmp_path: Path) -> Staging:
     store = Store(tmp_path / "store")
     store.prepare()
-    return Staging(store, Access(credentials_directory=tmp_path), seconds=30, patience=30)
+    return Staging(store, Access(credentials_directory=tmp_path), no_peers(), seconds=30, patience=30)
 
 
 def request(digest: str | None = None) -> ResolveRequest:

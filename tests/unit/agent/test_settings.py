@@ -19,6 +19,12 @@ def test_insecure_hosts_are_a_list() -> None:
     assert AgentSettings.from_environment({}).insecure_hosts == frozenset()
 
 
+def test_peers_are_addresses() -> None:
+    settings = AgentSettings.from_environment({"TASKFLEET_PEERS": "127.0.0.1:8080, ::1:9090", "TASKFLEET_POOL_DIR": "/pool"})
+    assert settings.peer_addresses == (("127.0.0.1", 8080), ("::1", 9090))
+    assert settings.peer_token == Path("/pool/peer-token")
+
+
 def test_wrong_setting_is_told_by_its_variable() -> None:
     with pytest.raises(SettingsError, match="TASKFLEET_DRAIN_SECONDS"):
         AgentSettings.from_environment({"TASKFLEET_DRAIN_SECONDS": "soon"})

@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.agent.tokens import Caller, TokenRefused, TokenVerifier
-from taskfleet.api.agent import Trust
+from taskfleet.api.agent import PoolIdentity, Trust
 from tests.engine import issuer
-from tests.engine.issuer import GATEWAY, OPERATOR, claims, curve_key, curve_token, jwks, rsa_key, token, trust, unsigned
+from tests.engine.issuer import GATEWAY, OPERATOR, PEER, claims, curve_key, curve_token, jwks, rsa_key, token, trust, unsigned
 
 POOL, OTHER_POOL = "pool-uid", "other-pool-uid"
+
+
+def pool(uid: str = POOL, *, namespace: str = "finance", name: str = "tiny") -> PoolIdentity:
+    return PoolIdentity(namespace=namespace, name=name, uid=uid)
 
 
 @pytest.fixture
@@ -23,11 +27,12 @@ def verifier() -> TokenVerifier:
 def trusting(now: object) -> TokenVerifier:
     verifier = TokenVerifier(now)  # type: ignore[arg-type]
     verifier.use_trust(trust())
-    verifier.use_audience(POOL)
+    verifier.use_pool(pool())
     return verifier
 
 
-def test_both_callers_are_known_by_their_subject(verifier: TokenVerifier) -> None:
+def test_callers_are_known_by_their_subject(verifier: TokenVerifier) -> None:
+    assert verifier.caller(f"Bearer {token(POOL, PEER)}") is Caller.PEER
     assert verifier.caller(f"Bearer {token(POOL, GATEWAY)}") is Caller.GATEWAY
     assert verifier.caller(f"Bearer {token(POOL, OPERATOR)}") is Caller.OPERATOR
     assert verifier.caller(f"bearer {curve_token(POOL)}") is Caller.GATEWAY
@@ -50,6 +55,9 @@ FORGED = {
     "without audience": lambda: signed(
         {key: value for key, value in claims(POOL).items() if key != "aud"}, rsa_key("good"), "RS256", "rsa"
     ),
+    "another pool's own account": lambda: token(POOL, "system:serviceaccount:finance:small"),
+    "the same account's in another namespace": lambda: token(POOL, "system:serviceaccount:sales:tiny"),
+    "our own account's for another pool": lambda: token(OTHER_POOL, PEER),
     "a tenant's": lambda: token(POOL, "system:serviceaccount:finance:default"),
     "without subject": lambda: signed({key: value for key, value in claims(POOL).items() if key != "sub"}, rsa_key("good"), "RS256", "rsa"),
     "expired": lambda: token(POOL, exp=int(time.time()) - 60),
@@ -118,9 +126,24 @@ def test_remembered_token_ends_with_the_key_that_signed_it(verifier: TokenVerifi
 def test_remembered_token_ends_with_another_audience(verifier: TokenVerifier) -> None:
     header = f"Bearer {token(POOL)}"
     assert verifier.caller(header) is Caller.GATEWAY
-    verifier.use_audience(OTHER_POOL)
+    verifier.use_pool(pool(OTHER_POOL))
     with pytest.raises(TokenRefused):
         verifier.caller(header)
+
+
+def test_remembered_peer_ends_with_another_pool_of_the_same_uid(verifier: TokenVerifier) -> None:
+    header = f"Bearer {token(POOL, PEER)}"
+    assert verifier.caller(header) is Caller.PEER
+    verifier.use_pool(pool(name="small"))
+    with pytest.raises(TokenRefused, match="own account"):
+        verifier.caller(header)
+
+
+def test_operator_is_no_peer_whatever_a_pool_is_called() -> None:
+    verifier = trusting(time.time)
+    _, _, namespace, account = OPERATOR.split(":")
+    verifier.use_pool(pool(namespace=namespace, name=account))
+    assert verifier.caller(f"Bearer {token(POOL, OPERATOR)}") is Caller.OPERATOR
 
 
 def test_nobody_is_trusted_before_keys_and_pool_are_known() -> None:
@@ -137,7 +160,7 @@ def test_nobody_is_trusted_before_keys_and_pool_are_known() -> None:
 )
 def test_keys_that_make_no_sense_trust_nobody(keys: dict[str, object]) -> None:
     verifier = TokenVerifier()
-    verifier.use_audience(POOL)
+    verifier.use_pool(pool())
     verifier.use_trust(Trust(issuer=issuer.ISSUER, jwks=keys, operator_subject=OPERATOR, gateway_subject=GATEWAY))
     with pytest.raises(TokenRefused):
         verifier.caller(f"Bearer {token(POOL)}")

@@ -131,10 +131,24 @@ class TestPodTemplate:
         assert [(one["name"], one.get("restartPolicy")) for one in spec["initContainers"]] == [("agent", "Always"), ("base", None)]
         assert [one["name"] for one in spec["containers"]] == ["engine"]
 
-    def test_pod_has_no_token_and_no_right(self) -> None:
+    def test_pod_has_no_right_and_no_token_but_the_agents_for_its_own_pool(self) -> None:
         spec = pod_spec()
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
+        tokens = {
+            volume["name"]: source["serviceAccountToken"]
+            for volume in spec["volumes"]
+            for source in volume.get("projected", {}).get("sources", [])
+            if "serviceAccountToken" in source
+        }
+        assert tokens == {"pool": {"path": "peer-token", "audience": the_pool().metadata.uid, "expirationSeconds": 600}}
+        mounted = {
+            one["name"]
+            for one in [*spec["initContainers"], *spec["containers"]]
+            for mount in one["volumeMounts"]
+            if mount["name"] == "pool"
+        }
+        assert mounted == {"agent"}
 
     @pytest.mark.parametrize("name", ["agent", "base", "engine"])
     def test_every_container_is_restricted(self, name: str) -> None:
@@ -228,8 +242,10 @@ def _empty(value: Any, path: str = "") -> Any:
 
 class TestOtherChildren:
     def test_all_have_the_pools_name_and_go_with_it(self) -> None:
-        for child in children_of(serving_class()):
-            assert child["metadata"]["name"] == the_pool().metadata.name
+        made = children_of(serving_class())
+        for child in made:
+            suffix = "-peers" if child is made.peers_service else ""
+            assert child["metadata"]["name"] == the_pool().metadata.name + suffix
             (owner,) = child["metadata"]["ownerReferences"]
             assert (owner["kind"], owner["uid"], owner["controller"]) == ("ModelPool", the_pool().metadata.uid, True)
 
@@ -237,7 +253,7 @@ class TestOtherChildren:
         spec = children_of(serving_class()).deployment["spec"]
         assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
 
-    @pytest.mark.parametrize("child", ["service", "pod_disruption_budget", "network_policy"])
+    @pytest.mark.parametrize("child", ["service", "peers_service", "pod_disruption_budget", "network_policy"])
     def test_routes_lead_to_pods_of_this_very_pool(self, child: str) -> None:
         spec = getattr(children_of(serving_class()), child)["spec"]
         selector = spec.get("podSelector", spec.get("selector"))
@@ -249,6 +265,13 @@ class TestOtherChildren:
         labels = children_of(serving_class()).service["metadata"]["labels"]
         assert (labels[names.LABEL_POOL], labels[names.LABEL_POOL_UID]) == (the_pool().metadata.name, the_pool().metadata.uid)
 
+    def test_pods_find_each_other_by_name_also_while_they_are_not_ready(self) -> None:
+        spec = children_of(serving_class()).peers_service["spec"]
+        assert (spec["clusterIP"], spec["publishNotReadyAddresses"]) == ("None", True)
+
+    def test_longest_pool_name_leaves_room_for_the_peers_service(self) -> None:
+        assert len(names.peers_service("x" * names.POOL_NAME_LENGTH)) <= 63
+
     def test_config_map_holds_what_agents_read(self) -> None:
         data = children_of(serving_class()).config_map["data"]
         desired = DesiredState.model_validate_json(data["desired.json"])
@@ -258,12 +281,15 @@ class TestOtherChildren:
     def test_budget_never_blocks_the_drain_of_a_node(self) -> None:
         assert children_of(serving_class(), the_pool(replicas=1)).pod_disruption_budget["spec"]["maxUnavailable"] == 1
 
-    def test_network_lets_in_operator_and_gateway_alone_and_nothing_out_to_metadata(self) -> None:
+    def test_network_lets_in_operator_gateway_and_the_pools_own_pods_alone_and_nothing_out_to_metadata(self) -> None:
         spec = children_of(serving_class()).network_policy["spec"]
         (rule,) = spec["ingress"]
-        (peer,) = rule["from"]
-        assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "taskfleet-system"}}
-        assert peer["podSelector"]["matchExpressions"][0]["values"] == ["operator", "gateway"]
+        (parts, peers) = rule["from"]
+        assert parts["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "taskfleet-system"}}
+        assert parts["podSelector"]["matchExpressions"][0]["values"] == ["operator", "gateway"]
+        own = {names.LABEL_POOL: the_pool().metadata.name, names.LABEL_POOL_UID: the_pool().metadata.uid}
+        assert peers == {"podSelector": {"matchLabels": own}}, "of the same namespace: no namespaceSelector"
+        assert {"to": [peers], "ports": [{"port": 8080, "protocol": "TCP"}]} in spec["egress"]
         assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
         blocked = [one for block in spec["egress"][1]["to"] for one in block["ipBlock"]["except"]]
         assert "169.254.0.0/16" in blocked
