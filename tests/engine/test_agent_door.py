@@ -14,7 +14,16 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from taskfleet.api.agent import DESIRED_PATH, RESOLVE_PATH, STATE_PATH, AdapterPhase, AgentProblem, DesiredAdapter
+from taskfleet.api.agent import (
+    DESIRED_PATH,
+    FILE_PATH,
+    MANIFEST_PATH,
+    RESOLVE_PATH,
+    STATE_PATH,
+    AdapterPhase,
+    AgentProblem,
+    DesiredAdapter,
+)
 from tests.engine import issuer
 from tests.engine.adapter_files import write_adapter
 from tests.engine.agent_pod import WAIT, Pod, running_pod
@@ -68,25 +77,37 @@ async def status(pod: Pod, method: str, path: str, headers: dict[str, str], body
 
 async def test_every_door_is_closed_to_whoever_has_the_wrong_token(pod: Pod, vendor: DesiredAdapter) -> None:
     body = {"model": vendor.engine_name, "prompt": "x", "max_tokens": 1}
-    operator, gateway = issuer.token(pod.uid, issuer.OPERATOR), issuer.token(pod.uid, issuer.GATEWAY)
+    operator, gateway, peer = (issuer.token(pod.uid, subject) for subject in (issuer.OPERATOR, issuer.GATEWAY, issuer.PEER))
     strangers = {
         "none": (None, 401),
         "for another pool": (issuer.token("another-pool", issuer.GATEWAY), 401),
         "for another pool, the operator's": (issuer.token("another-pool", issuer.OPERATOR), 401),
+        "for another pool, its pods'": (issuer.token("another-pool", issuer.PEER), 401),
+        "another pool's pods'": (issuer.token(pod.uid, "system:serviceaccount:finance:small"), 401),
         "a tenant's": (issuer.token(pod.uid, "system:serviceaccount:finance:default"), 401),
         "expired": (issuer.token(pod.uid, issuer.GATEWAY, exp=1_000_000_000), 401),
         "unsigned": (issuer.unsigned(issuer.claims(pod.uid, issuer.OPERATOR), kid="rsa"), 401),
     }
-    doors = [("POST", path) for path in INFERENCE] + [("PUT", DESIRED_PATH), ("GET", STATE_PATH), ("POST", RESOLVE_PATH)]
-    for method, path in doors:
+    doors = {("POST", path): gateway for path in INFERENCE}
+    doors |= {("PUT", DESIRED_PATH): operator, ("GET", STATE_PATH): operator, ("POST", RESOLVE_PATH): operator}
+    doors |= {("GET", path): peer for path in copies_of(vendor)}
+    for (method, path), right in doors.items():
         for name, (token, expected) in strangers.items():
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
             assert await status(pod, method, path, headers, body) == expected, f"{method} {path} with a token: {name}"
-        # Each of the two is only let in where it belongs.
-        wrong = operator if path in INFERENCE else gateway
-        assert await status(pod, method, path, {"Authorization": f"Bearer {wrong}"}, body) == 403, f"{method} {path}"
+        # Each of the three is only let in where it belongs.
+        for wrong in {operator, gateway, peer} - {right}:
+            assert await status(pod, method, path, {"Authorization": f"Bearer {wrong}"}, body) == 403, f"{method} {path}"
+    for path in copies_of(vendor):
+        assert await status(pod, "GET", path, pod.as_peer()) == 200
     assert await status(pod, "POST", INFERENCE[0], {"Authorization": f"Bearer {gateway}"}, body) == 200
     assert (await pod.phases()) == {"vendor-v1": AdapterPhase.PROVEN}
+
+
+def copies_of(adapter: DesiredAdapter) -> list[str]:
+    """What the pool's other pods may ask for."""
+    place = {"shelf": "adapters", "digest": adapter.adapter.digest}
+    return [MANIFEST_PATH.format(**place), FILE_PATH.format(**place, file="adapter_model.safetensors")]
 
 
 CLOSED = [
@@ -101,18 +122,21 @@ CLOSED = [
     ("POST", "/v1/completions/%2e%2e/unload_lora_adapter"),
     ("POST", "//v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("GET", "/agent/v1/artifacts"),
+    ("GET", "/agent/v1/artifacts/adapters"),
     ("GET", "/docs"),
     ("GET", "/"),
 ]
 
 
 async def test_nothing_but_the_listed_routes_answers(pod: Pod, vendor: DesiredAdapter) -> None:
-    for token in (issuer.OPERATOR, issuer.GATEWAY):
+    for token in (issuer.OPERATOR, issuer.GATEWAY, issuer.PEER):
         headers = {"Authorization": f"Bearer {issuer.token(pod.uid, token)}"}
         for method, path in CLOSED:
             assert await status(pod, method, path, headers, {"lora_name": vendor.engine_name}) == 404, path
     assert vendor.engine_name in await pod.listed()
-    for method, path in (("GET", INFERENCE[0]), ("POST", STATE_PATH), ("DELETE", DESIRED_PATH)):
+    own = copies_of(vendor)[1]
+    for method, path in (("GET", INFERENCE[0]), ("POST", STATE_PATH), ("DELETE", DESIRED_PATH), ("PUT", own), ("DELETE", own)):
         assert await status(pod, method, path, pod.as_operator()) == 405
 
 
