@@ -31,7 +31,9 @@ class Staging:
     `base_image` is where the kubelet has mounted the base; it is used there, and not in the store.
     """
 
-    def __init__(self, store: Store, access: Access, peers: Peers, *, seconds: float, patience: float, base_image: Path | None = None) -> None:
+    def __init__(
+        self, store: Store, access: Access, peers: Peers, *, seconds: float, patience: float, base_image: Path | None = None
+    ) -> None:
         self.store = store
         self._access = access
         self._peers = peers

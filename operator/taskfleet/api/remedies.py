@@ -92,6 +92,8 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_agent_adapter_load_seconds": "Grows: the engine is busy, or its CPU slots for adapters are too few.",
     "taskfleet_agent_adapter_stage_seconds": "Grows: the source is slow; new versions and new pods take longer.",
     "taskfleet_agent_adapters": '`phase="Failed"` above 0: a pod that can\'t serve an adapter; the TaskModel says why.',
+    "taskfleet_agent_copied_bytes_total": "Grows while pods start: they copy from this one. Grows all the time: pods are replaced again and again.",
+    "taskfleet_agent_copies_total": "`failed`: a pod that may have a copy could not give it, and the source was asked; its log says why. `none` for every start: `POOL-peers` leads to no pod, or a NetworkPolicy keeps the pool's pods apart.",
     "taskfleet_agent_engine_healthy": "0: the engine does not answer. The pod takes no requests; look at its log.",
     "taskfleet_agent_engine_starts_total": "More than 1 in a pod's life: the engine ended. `kubectl logs POD -c engine --previous`.",
     "taskfleet_agent_requests_in_flight": "Uneven between the pods of a pool: adapters keep to few pods each by design; between pools: give the busy one replicas.",

@@ -15,6 +15,7 @@ from taskfleet.artifacts.content_manifest import content_manifest, digest_of
 from taskfleet.artifacts.download import sha256_of
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch
 from taskfleet.artifacts.store import Shelf, Store
+from tests.unit.agent.builders import no_peers
 from tests.unit.artifacts.model_files import write_base
 
 LIMITS = Limits(max_rank=64, max_adapter_bytes=10**6, max_base_bytes=10**8)
@@ -31,7 +32,7 @@ def staging(tmp_path: Path, image: Path) -> Staging:
     """That of a pod whose kubelet has mounted the base."""
     store = Store(tmp_path / "store")
     store.prepare()
-    return Staging(store, Access(credentials_directory=tmp_path), seconds=30, patience=30, base_image=image)
+    return Staging(store, Access(credentials_directory=tmp_path), no_peers(), seconds=30, patience=30, base_image=image)
 
 
 def content_digest(folder: Path) -> str:
