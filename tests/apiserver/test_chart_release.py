@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.apiserver.chart import CASES, CHART, arguments
 from tests.apiserver.conftest import ApiServer
@@ -13,6 +14,7 @@ from tests.cluster.api import TASK_MODEL, ApiError, Object, eventually
 
 SYSTEM = "taskfleet-system"
 RELEASE = "taskfleet"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,11 @@ def account(api_server: ApiServer, name: str, namespace: str, *, role: str = "",
     return api_server.api.token(name, namespace)
 
 
-def may(api_server: ApiServer, token: str, verb: str, resource: str, namespace: str, *, group: str = "taskfleet.dev") -> bool:
-    name, _, subresource = resource.partition("/")
-    return api_server.api.may(token, verb=verb, resource=name, subresource=subresource, group=group, namespace=namespace)
+def may(
+    api_server: ApiServer, token: str, verb: str, resource: str, namespace: str, *, group: str = "taskfleet.dev", name: str = ""
+) -> bool:
+    kind, _, subresource = resource.partition("/")
+    return api_server.api.may(token, verb=verb, resource=kind, subresource=subresource, group=group, namespace=namespace, name=name)
 
 
 EVERYTHING: list[Object] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
@@ -157,6 +161,20 @@ def test_people_get_rights_by_kubernetes_own_roles(api_server: ApiServer, namesp
     api_server.api.create(caller, token=admin)
     assert may(api_server, viewer, "create", "taskmodels/invoke", namespace)
     assert not may(api_server, viewer, "create", "taskmodels/preview", namespace)
+
+
+@pytest.mark.usefixtures("release")
+def test_the_examples_callers_may_call_what_they_are_given(api_server: ApiServer) -> None:
+    api_server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "finance"}})
+    for document in yaml.safe_load_all((EXAMPLES / "caller.yaml").read_text()):
+        api_server.api.apply(document)
+    of_all, of_one = (api_server.api.token(name, "finance") for name in ("bookkeeping", "mail-room"))
+    asked = [
+        may(api_server, token, "create", "taskmodels/invoke", "finance", name=task)
+        for token in (of_all, of_one)
+        for task in ("invoice-vendor", "invoice-total", "")
+    ]
+    assert asked == [True, True, True, True, False, False]
 
 
 def test_an_upgrade_upgrades_the_definitions_and_an_uninstall_keeps_objects(

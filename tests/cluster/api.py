@@ -259,9 +259,11 @@ class Api:
         reply = json.loads(self.request("POST", SERVICE_ACCOUNT.path(namespace, service_account) + "/token", body=body))
         return str(reply["status"]["token"])
 
-    def may(self, token: str, *, verb: str, resource: str, group: str = "", namespace: str = "", subresource: str = "") -> bool:
-        """Whether the identity of a token may do something, as the API server itself says."""
-        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    def may(
+        self, token: str, *, verb: str, resource: str, group: str = "", namespace: str = "", subresource: str = "", name: str = ""
+    ) -> bool:
+        """Whether the identity of a token may do something, as the API server itself says; without `name`, with all objects."""
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         reply = json.loads(self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body, token=token))
         return bool(reply["status"]["allowed"])
