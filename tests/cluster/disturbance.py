@@ -2,10 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.cluster.api import DEPLOYMENT, POD, Api, ApiError, Object, eventually, is_true
+from tests.cluster.local.cluster import Cluster
+from tests.cluster.local.waiting import wait_until
 from tests.cluster.oracles import restart_counts
 from tests.cluster.story import tell
 
@@ -35,26 +38,46 @@ def all_ready(api: Api, namespace: str, count: int, *, labels: str = "", within:
     return eventually(check, what=f"{count} Ready pods in {namespace}", within=within, describe=lambda: tell(api, namespace))
 
 
-def kill_container(api: Api, pod: Object, container: str) -> None:
-    """SIGKILL to a container's first process, as the kernel does it when memory runs out; returns when the kubelet has restarted it.
+def kill_container(api: Api, pod: Object, *containers: str, worker: bool = False) -> None:
+    """SIGKILL to the containers' first processes, as the kernel does it when memory runs out; returns when the kubelet has restarted them.
 
+    `worker`: to the last process of each instead, a child that the first one started and needs.
     Works from the machine that the node's processes run on: they are found by the container's id in their cgroup.
     """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    before = restart_counts(api.get(POD, name, namespace))[container]
-    os.kill(_processes(pod, container)[0], signal.SIGKILL)
-    eventually(
-        lambda: restart_counts(api.get(POD, name, namespace))[container] > before,
-        what=f"{container} of {name} restarts",
-        describe=lambda: tell(api, namespace),
-    )
+    now = api.get(POD, name, namespace)
+    before = restart_counts(now)
+    for process in [_processes(_container_id(now, container))[-1 if worker else 0] for container in containers]:
+        os.kill(process, signal.SIGKILL)
+
+    def restarted() -> bool:
+        counts = restart_counts(api.get(POD, name, namespace))
+        return all(counts[container] > before[container] for container in containers)
+
+    eventually(restarted, what=f"{' and '.join(containers)} of {name} restart", describe=lambda: tell(api, namespace))
 
 
-def _processes(pod: Object, container: str) -> list[int]:
-    """Ids of a container's processes in the machine's own numbering, eldest first."""
+def reboot(cluster: Cluster, doomed: Iterable[Object]) -> None:
+    """What a reboot of their node does to pods: kubelet and container runtime end, every process of the pods is gone, and the node comes back."""
+    cluster.stop_component("kubelet")
+    cluster.stop_component("containerd")
+    for pod in doomed:
+        for process in _processes(pod["metadata"]["uid"]):
+            os.kill(process, signal.SIGKILL)
+    cluster.start_component("containerd")
+    wait_until(cluster.runtime_answers, "the container runtime after the reboot", seconds=120)
+    cluster.start_component("kubelet")
+    wait_until(cluster.node_answers, "the node after the reboot", seconds=120)
+
+
+def _container_id(pod: Object, container: str) -> str:
     status = pod["status"]
     known = {one["name"]: one["containerID"] for one in [*status.get("initContainerStatuses", []), *status["containerStatuses"]]}
-    container_id = known[container].rpartition("/")[2]
+    return str(known[container].rpartition("/")[2])
+
+
+def _processes(group: str) -> list[int]:
+    """Ids of the processes of a container (by its id) or a pod (by its UID) in the machine's own numbering, eldest first."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -63,9 +86,9 @@ def _processes(pod: Object, container: str) -> list[int]:
                 started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
             except (FileNotFoundError, ProcessLookupError):
                 continue  # ended while we looked
-            if container_id in groups:
+            if group in groups:
                 found.append((started, int(process.name)))
-    assert found, f"no process of container {container} ({container_id}) is in sight"
+    assert found, f"no process of {group} is in sight"
     return [pid for _, pid in sorted(found)]
 
 

@@ -18,7 +18,7 @@ from tests.cluster.api import NAMESPACE, POD, SERVICE, SERVING_CLASS, TASK_MODEL
 from tests.cluster.load import Target
 from tests.cluster.openai_client import Answer, OpenAiClient
 from tests.cluster.own_metrics import MetricsSource
-from tests.cluster.registry_upload import upload
+from tests.cluster.registry_upload import remove, upload
 
 SYSTEM = "taskfleet-system"
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -67,13 +67,24 @@ class Fleet:
         service = self.api.get(SERVICE, "taskfleet-gateway", SYSTEM)
         return f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
 
-    def artifact(self, name: str, version: str = "v1") -> Artifact:
-        """A good adapter in the registry; another name or version has other bytes."""
+    def artifact(self, name: str, version: str = "v1", *, rank: int = 8) -> Artifact:
+        """A good adapter in the registry; another name or version has other bytes, and a higher rank more of them."""
         if (name, version) not in self._artifacts:
             with tempfile.TemporaryDirectory() as folder:
-                weights = adapters.write(Path(folder), seed=f"{name} {version}")
+                weights = adapters.write(Path(folder), seed=f"{name} {version}", rank=rank)
                 self._artifacts[name, version] = self._push(Path(folder), name, version, mark=weights[:MARK_DIGITS])
         return self._artifacts[name, version]
+
+    def move_tag(self, artifact: Artifact) -> Artifact:
+        """Gives other bytes to the version of an artifact, as whoever pushes a tag again does."""
+        name = artifact.source.rpartition("/")[2]
+        with tempfile.TemporaryDirectory() as folder:
+            weights = adapters.write(Path(folder), seed=f"{name} {artifact.version} moved")
+            return self._push(Path(folder), name, artifact.version, mark=weights[:MARK_DIGITS])
+
+    def unpush(self, artifact: Artifact) -> None:
+        """Removes an artifact from the registry."""
+        remove(self.registries.on_host, f"adapters/{artifact.source.rpartition('/')[2]}", artifact.digest)
 
     def flawed(self, flaw: Flaw) -> Artifact:
         """A bad adapter in the registry, put there by hand: the product's own push refuses some of them."""

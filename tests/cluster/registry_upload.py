@@ -1,4 +1,4 @@
-"""Puts any folder into an OCI registry as one layer per file, bad ones included, by the registry's plain HTTP API."""
+"""Puts any folder into an OCI registry as one layer per file, bad ones included, and takes artifacts away, by the registry's plain HTTP API."""
 
 import hashlib
 import json
@@ -29,6 +29,14 @@ def upload(registry: str, repository: str, tag: str, folder: Path) -> str:
     url = f"http://{registry}/v2/{repository}/manifests/{tag}"
     _expect(pool.request("PUT", url, body=text, headers={"content-type": MANIFEST}), 201)
     return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def remove(registry: str, repository: str, digest: str) -> None:
+    """Takes an artifact away: all tags that stand for it, and what can be had by its digest."""
+    pool = urllib3.PoolManager(retries=False, timeout=30)
+    url = f"http://{registry}/v2/{repository}/manifests/{digest}"
+    _expect(pool.request("DELETE", url), 202)
+    _expect(pool.request("GET", url, headers={"accept": MANIFEST}), 404)
 
 
 def _blob(pool: urllib3.PoolManager, registry: str, repository: str, content: bytes, media_type: str) -> dict[str, object]:

@@ -16,6 +16,7 @@ class Board:
         self._pod = pod
         self._flights = flights
         self._adapters: dict[str, AdapterReport] = {}
+        self._upstream: dict[str, str] = {}
         # Milliseconds since the epoch at the start: versions go on growing over restarts, or a long-poll after one would wait for the old number.
         self._version = int(time.time() * 1000)
         self._changed = asyncio.Event()
@@ -59,13 +60,25 @@ class Board:
             self._adapters[report.engine_name] = report
             self._bump()
 
+    def report_upstream(self, engine_name: str, digest: str | None) -> None:
+        """The adapter's version stands for this digest at its source; None: for the one that is recorded, as far as is known."""
+        if digest != self._upstream.get(engine_name):
+            self._upstream.pop(engine_name, None)
+            if digest is not None:
+                self._upstream[engine_name] = digest
+            self._bump()
+
     def drop_adapter(self, engine_name: str) -> None:
+        self._upstream.pop(engine_name, None)
         if self._adapters.pop(engine_name, None) is not None:
             self._bump()
 
     def state(self) -> AgentState:
         """All of it, with the counts of this moment."""
-        adapters = [report.model_copy(update={"in_flight": self._flights.count(name)}) for name, report in sorted(self._adapters.items())]
+        adapters = [
+            report.model_copy(update={"in_flight": self._flights.count(name), "upstream_digest": self._upstream.get(name)})
+            for name, report in sorted(self._adapters.items())
+        ]
         return AgentState(
             pod=self._pod,
             pool_uid=self.pool_uid,

@@ -28,6 +28,7 @@ from taskfleet.agent.residents import Residents
 from taskfleet.agent.settings import AgentSettings
 from taskfleet.agent.staging import Staging
 from taskfleet.agent.tokens import TokenVerifier
+from taskfleet.agent.version_watch import VersionWatch
 from taskfleet.api.agent import DesiredState
 from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.store import Store
@@ -103,6 +104,7 @@ class Agent:
         self._document = DesiredDocument(settings.store)
         self._base = BaseStage(self._document, self._staging, self.board, pace, settings.run)
         self._watch = EngineWatch(engine, self.board, pace)
+        self._versions = VersionWatch(self._staging, self.board, pace)
         self._verifier = TokenVerifier()
         self.copies = Copies(verifier=self._verifier, store=self._store, metrics=metrics, bytes_per_second=settings.copy_bytes_per_second)
         self._residents = Residents(
@@ -155,7 +157,10 @@ class Agent:
         if self._document.current is not None:
             self._take_up(self._document.current)
         self._files.look()
-        self._loops = [self._tasks.create_task(part) for part in (self._files.run(), self._base.run(), self._watch.run(), self.drain.run())]
+        self._loops = [
+            self._tasks.create_task(part)
+            for part in (self._files.run(), self._base.run(), self._watch.run(), self.drain.run(), self._versions.run())
+        ]
         # Cancelled with its client: what nobody waits for any more is not generated.
         runner = web.AppRunner(self.application, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
@@ -184,5 +189,6 @@ class Agent:
         self._peers.use_pool(document.pool)
         self._store.limit(document.limits.store_bytes)
         self._residents.follow(document)
+        self._versions.follow(document)
         self.board.report_pool(document.pool.uid, document.generation)
         self._base.kick()

@@ -9,6 +9,8 @@ class Pace:
 
     `settle` is for how long an unreachable source keeps a starting pod from being Ready: long enough that a roll-out doesn't replace pods that hold their adapters by
     ones that can't fetch them, and not for ever.
+
+    `version` is how often the source of each adapter is asked whether its version still stands for the same bytes; registries bound how often they are asked.
     """
 
     file: float = 1.0
@@ -18,6 +20,7 @@ class Pace:
     first_retry: float = 1.0
     last_retry: float = 60.0
     settle: float = 120.0
+    version: float = 1800.0
     # How long a question for a digest waits for a download: below the operator's patience (`controller.agents.RESOLVE_SECONDS`).
     resolve: float = 60.0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from taskfleet.agent.peers import Peers
 from taskfleet.agent.resolving import Resolving
 from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
-from taskfleet.api.taskmodel import Base
+from taskfleet.api.taskmodel import Adapter, Base
 from taskfleet.artifacts import base_model, fetching, lora, mounted_base
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.base_model import BaseShapes
@@ -85,6 +85,13 @@ class Staging:
         if request.digest is not None and found != request.digest:
             raise DigestMismatch(f"{request.source} has {found} under version {request.version}, and {request.digest} is pinned")
         return found
+
+    async def standing(self, adapter: Adapter) -> str | None:
+        """The digest that the adapter's version stands for at its source now; None where that can't be told without fetching all of it."""
+        if not fetching.has_own_digests(adapter.source):
+            return None
+        order = Order(kind=ArtifactKind.ADAPTER, source=adapter.source, version=adapter.version, credentials_key=adapter.credentials_key)
+        return await asyncio.to_thread(fetching.standing, order, access=self._access)
 
     def adapter_path(self, digest: str) -> Path:
         """Where an adapter is, or would be: what the engine is told."""

@@ -103,6 +103,7 @@ class AdapterReport(Model):
     reason: str
     message: str = ""
     in_flight: int = 0
+    upstream_digest: str | None = None  # what the version stands for at its source now, where that is not what is recorded
 
 
 class BaseReport(Model):

@@ -9,7 +9,7 @@ from taskfleet.api.fields import Model
 
 
 class ConditionType(StrEnum):
-    """What a condition is about. All but the last three are True when things are well."""
+    """What a condition is about. All but the last four are True when things are well."""
 
     ACCEPTED = "Accepted"  # the spec is valid and its ServingClass may be used
     ASSIGNED = "Assigned"  # the task has a pool
@@ -19,6 +19,7 @@ class ConditionType(StrEnum):
     READY = "Ready"  # the summary
     RECONCILING = "Reconciling"  # abnormal-true (kstatus): work is under way
     STALLED = "Stalled"  # abnormal-true (kstatus): nothing happens before somebody acts
+    VERSION_MOVED = "VersionMoved"  # abnormal-true: the version stands for other bytes at its source than those that serve
     FIELDS_WITHOUT_EFFECT = "FieldsWithoutEffect"  # abnormal-true: names fields of the spec that this version does not act on
 
 
@@ -65,6 +66,8 @@ class Reason(StrEnum):
     UP_TO_DATE = "UpToDate"  # the spec's revision serves
     ROLLING = "Rolling"  # the spec's revision is on its way
     CANDIDATE_FAILED = "CandidateFailed"  # the new revision can't be served; the stable one goes on
+    # VersionMoved
+    NEW_BYTES_UPSTREAM = "NewBytesUpstream"  # the version stands for other bytes at its source now, which are not served
     # FieldsWithoutEffect
     NOT_IN_THIS_VERSION = "NotInThisVersion"  # the fields are valid and kept; this version does not act on them
     # Operator's own trouble

@@ -71,6 +71,9 @@ class MemberStatus(Model):
     state: Annotated[MemberState, Field(description="How far it is.")]
     reason: Annotated[str, Field(max_length=64, description="Stable CamelCase word.")]
     message: Annotated[str, Field(max_length=1024, description="One sentence for people.")] = ""
+    upstream_digest: Annotated[
+        Digest | None, Field(description="What the version stands for at its source now, where that is not the recorded digest.")
+    ] = None
 
 
 class ModelPoolStatus(Model):

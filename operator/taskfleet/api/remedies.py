@@ -52,6 +52,8 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.UP_TO_DATE: _NOTHING,
     Reason.ROLLING: _WAIT,
     Reason.CANDIDATE_FAILED: "The message carries the cause. Name a version that works; going back to the old one is enough. The stable revision serves meanwhile.",
+    # VersionMoved
+    Reason.NEW_BYTES_UPSTREAM: "Push the new bytes under a version of their own and name it in `spec.adapter.version`, or give the old version its bytes back. What was recorded first goes on serving.",
     # FieldsWithoutEffect
     Reason.NOT_IN_THIS_VERSION: "Nothing, if you can do without: the fields are kept for a later version. Otherwise remove them, so that nobody relies on them.",
     # Operator's own trouble

@@ -44,6 +44,11 @@ def resolve(order: Order, pin: str | None, *, access: Access) -> str:
     return oci.resolve(order.source, order.version, pin, key=order.credentials_key, access=access)
 
 
+def standing(order: Order, *, access: Access) -> str | None:
+    """What a version stands for now, by the word of a source that has digests of its own. None where it has no such version, or doesn't say. Raises ArtifactError."""
+    return oci.standing(order.source, order.version, key=order.credentials_key, access=access)
+
+
 def fetch(order: Order, digest: str, into: Path, *, access: Access, limits: FetchLimits) -> bytes | None:
     """Writes the artifact's files into the empty folder `into`. Returns the manifest, whose SHA-256 is the digest; None where it doesn't name each file.
 

@@ -5,6 +5,7 @@ All functions block; they are run in threads. Limits are in bytes and seconds.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from taskfleet.artifacts.registry import Registry
 from taskfleet.artifacts.source import OciSource, check_digest, check_tag, parse
 
 RESOLVE_SECONDS = 30.0
+_ACCEPTED = ", ".join((*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES))
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def resolve(source: str, version: str, digest: str | None, *, key: str | None, access: Access) -> str:
@@ -31,6 +34,18 @@ def resolve(source: str, version: str, digest: str | None, *, key: str | None, a
     # An index has a digest too, but nothing that could be served.
     manifest.read(text, max_files=1_000_000, max_bytes=2**63)
     return found
+
+
+def standing(source: str, version: str, *, key: str | None, access: Access) -> str | None:
+    """The digest of a version now by the registry's own word, without a download: registries count those. None where it has no such version, or doesn't say.
+
+    Raises ArtifactError: SourceUnavailable, CredentialsMissing.
+    """
+    with _connect(source, key=key, access=access, seconds=RESOLVE_SECONDS) as registry:
+        url = f"{registry.prefix}://{registry.container(check_tag(version)).manifest_url()}"
+        with registry.do_request(url, method="HEAD", headers={"Accept": _ACCEPTED}) as response:
+            said = response.headers.get("Docker-Content-Digest", "")
+            return said if response.status_code == 200 and _DIGEST.fullmatch(said) else None
 
 
 def fetch(
@@ -73,8 +88,7 @@ def _connect(source: str, *, key: str | None, access: Access, seconds: float) ->
 
 def _manifest(registry: Registry, reference: str) -> bytes:
     url = f"{registry.prefix}://{registry.container(reference).manifest_url()}"
-    accepted = ", ".join((*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES))
-    response = registry.do_request(url, headers={"Accept": accepted}, stream=True)
+    response = registry.do_request(url, headers={"Accept": _ACCEPTED}, stream=True)
     if response.status_code != 200:
         raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for a manifest")
     text = b"".join(registry.body(response, limit=manifest.MAX_MANIFEST_BYTES))

@@ -23,7 +23,12 @@ def member_statuses(snapshot: PoolSnapshot) -> list[MemberStatus]:
     """One status for each member, in the order of the spec."""
     before = {status.revision: status for status in snapshot.pool.status.members}
     heard = {agent.pod: agent.state for agent in snapshot.agents if agent.state is not None and agent.state.pool_uid == _uid(snapshot)}
-    return [_status(snapshot, member, before.get(member.revision), heard) for member in snapshot.pool.spec.members]
+    return [
+        _status(snapshot, member, before.get(member.revision), heard).model_copy(
+            update={"upstream_digest": _upstream_digest(snapshot, member, before.get(member.revision), heard)}
+        )
+        for member in snapshot.pool.spec.members
+    ]
 
 
 def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:
@@ -41,6 +46,18 @@ def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None,
     serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
     level = {pod for pod, state in heard.items() if state.generation >= snapshot.pool.metadata.generation}
     return _by_ready_pods(member, before, serving, reports, level) if serving else _nowhere(member, reports, before)
+
+
+def _upstream_digest(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> str | None:
+    """What one agent at least was told by the source. Whoever pinned the digest has said that the version doesn't matter."""
+    revision = next((found for found in snapshot.revisions if found.metadata.name == member.revision), None)
+    name = engine_name_of(snapshot.pool, member)
+    if name is None or member.adapter is None or (revision is not None and revision.spec.adapter and revision.spec.adapter.digest):
+        return None
+    if not heard:
+        return before.upstream_digest if before is not None else None
+    reports = (_report(state, name) for _, state in sorted(heard.items()))
+    return next((report.upstream_digest for report in reports if report is not None and report.upstream_digest), None)
 
 
 def _by_ready_pods(

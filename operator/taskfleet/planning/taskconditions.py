@@ -49,6 +49,7 @@ def findings(standing: Standing) -> tuple[Finding, ...]:
         available(standing),
         _rollout_healthy(standing),
         *summary(standing).findings,
+        *version_moved(standing),
         *without_effect(fields_without_effect(standing.task)),
     )
 
@@ -149,6 +150,20 @@ def _rollout_healthy(standing: Standing) -> Finding:
     if not adapter.status and adapter.reason in STALLING:
         return Finding(kind, False, adapter.reason, f"{name} can't be served yet: {adapter.message}{goes_on}")
     return Finding(kind, True, Reason.ROLLING, f"{name} is on its way{goes_on}")
+
+
+def version_moved(standing: Standing) -> tuple[Finding, ...]:
+    """Nothing is wrong with what serves; whoever moved the version believes that something else does."""
+    for place in (standing.target, standing.serving):
+        if place is None or place.status is None or place.status.upstream_digest is None or place.member.adapter is None:
+            continue
+        adapter = place.member.adapter
+        message = (
+            f"{adapter.source} version {adapter.version} is {place.status.upstream_digest} now; {adapter.digest} was recorded for it and is what serves; "
+            "give the new bytes a version of their own"
+        )
+        return (Finding(ConditionType.VERSION_MOVED, True, Reason.NEW_BYTES_UPSTREAM, message),)
+    return ()
 
 
 Check = Callable[[Standing], Summary | None]

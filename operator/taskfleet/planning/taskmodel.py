@@ -7,7 +7,7 @@ from taskfleet.api.conditions import Condition, ConditionType, Reason
 from taskfleet.api.taskmodel import RevisionReference, TaskModelStatus
 from taskfleet.planning import revisions
 from taskfleet.planning.admission import Admission, admit
-from taskfleet.planning.conditions import Finding, events_between, find, merged, summary_of, timestamp
+from taskfleet.planning.conditions import Finding, events_between, find, merged, shortened, summary_of, timestamp
 from taskfleet.planning.packing_key import PackingKey, key_of, key_of_pool
 from taskfleet.planning.placement import Placement, placement_in, placement_on, placements
 from taskfleet.planning.plans import Event, TaskPlan
@@ -55,7 +55,11 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
         packing_keys=tuple(sorted(left | ({key} if key is not None and moving else set()))),
         delete_revisions=_unneeded(snapshot, status, places, draft.name if draft is not None else None),
         ask_gateways=next_step.ask_gateways,
-        events=(*_switch_event(next_step), *events_between(task.status.conditions, status.conditions)),
+        events=(
+            *_switch_event(next_step),
+            *_moved_event(task.status.conditions, status.conditions),
+            *events_between(task.status.conditions, status.conditions),
+        ),
         notes=(next_step.message,) if next_step.switched else (),
         requeue_after=DRAIN_POLL_SECONDS if next_step.ask_gateways else None,
     )
@@ -177,6 +181,13 @@ def _unneeded(snapshot: TaskSnapshot, status: TaskModelStatus, places: Sequence[
 
 def _switch_event(next_step: Step) -> tuple[Event, ...]:
     return (Event(type="Normal", reason="TrafficSwitched", message=next_step.message),) if next_step.switched else ()
+
+
+def _moved_event(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Event, ...]:
+    found = find(after, ConditionType.VERSION_MOVED)
+    if found is None or find(before, ConditionType.VERSION_MOVED) is not None:
+        return ()
+    return (Event(type="Warning", reason=found.reason, message=shortened(found.message, 1024)),)
 
 
 def _ordered(conditions: Sequence[Condition]) -> list[Condition]:

@@ -98,6 +98,16 @@ def test_moved_tag_resolves_anew_while_the_digest_keeps_its_bytes(registry: Regi
     assert json.loads((tmp_path / "got" / "adapter_config.json").read_text())["r"] == 4
 
 
+def test_what_a_tag_stands_for_is_told_without_a_download(registry: RegistryProcess, tmp_path: Path) -> None:
+    source, first = pushed(registry, write_adapter(tmp_path / "one", rank=4), "standing")
+    assert oci.standing(source, "v1", key=None, access=access(registry)) == first
+    second = pushed(registry, write_adapter(tmp_path / "two", rank=2), "standing")[1]
+    assert oci.standing(source, "v1", key=None, access=access(registry)) == second
+    assert oci.standing(source, "v2", key=None, access=access(registry)) is None
+    with pytest.raises(SourceUnavailable):
+        oci.standing("oci://127.0.0.1:1/known", "v1", key=None, access=access(registry))
+
+
 def test_pin_resolves_to_itself_only_where_it_exists(registry: RegistryProcess, tmp_path: Path) -> None:
     source, digest = pushed(registry, write_adapter(tmp_path / "adapter"), "pinned")
     assert oci.resolve(source, "any", digest, key=None, access=access(registry)) == digest

@@ -279,6 +279,24 @@ class TestMembers:
         plan = planned(the_pool(), agents=(agent(earlier, "pod-a", report(ENGINE_NAME)),))
         assert member_status(plan).state is MemberState.PENDING
 
+    def test_version_that_moved_is_told_by_one_agent_and_kept_while_none_is_heard(self) -> None:
+        moved = report(ENGINE_NAME).model_copy(update={"upstream_digest": digest("f")})
+        agents = (agent(the_pool(), "pod-a", report(ENGINE_NAME)), agent(the_pool(), "pod-b", moved))
+        plan = planned(the_pool(), pods=(pod("pod-a"), pod("pod-b")), agents=agents)
+        assert (member_status(plan).state, member_status(plan).upstream_digest) == (MemberState.PROVEN, digest("f"))
+        unheard = planned(the_pool(status=status_of(plan)), agents=(AgentView(pod="pod-a"),))
+        assert member_status(unheard).upstream_digest == digest("f")
+        back = planned(the_pool(status=status_of(plan)))
+        assert member_status(back).upstream_digest is None
+
+    def test_version_does_not_matter_where_the_digest_is_pinned(self) -> None:
+        adapter = {"source": "oci://registry.example/total", "version": "v1", "digest": digest("a")}
+        pinned = revision_of(task_model(adapter=adapter), digest=digest("a"))
+        held = pool_of(member_of(pinned, digest=digest("a")), key=key_for(TASK), generation=3, base_digest=digest("b"))
+        moved = report(ENGINE_NAME).model_copy(update={"upstream_digest": digest("f")})
+        plan = planned(held, revisions=(pinned,), agents=(agent(held, "pod-a", moved),))
+        assert (member_status(plan).state, member_status(plan).upstream_digest) == (MemberState.PROVEN, None)
+
     def test_lost_adapter_is_pending_again(self) -> None:
         proven = status_of(planned(the_pool()))
         plan = planned(the_pool(status=proven), agents=(agent(the_pool(), "pod-a", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading")),))

@@ -237,6 +237,20 @@ class TestStatus:
         assert condition(result, "Available")[:2] == ("False", reason)
         assert "0/3 nodes" in condition(result, "Ready")[2]
 
+    def test_version_with_other_bytes_upstream_is_told_once_and_serves_on(self) -> None:
+        moved = said(V1).model_copy(update={"upstream_digest": digest("f")})
+        first = plan(serving(task_model(), V1), (V1, *PROVEN), status=pool_status(moved))
+        assert outlook(first) == (Outlook.READY, "Serving")
+        status, reason, message = condition(first, "VersionMoved")
+        assert (status, reason) == ("True", "NewBytesUpstream")
+        assert digest("f") in message
+        assert digest("1") in message
+        assert [(event.type, event.reason) for event in first.events if event.reason != "Serving"] == [("Warning", "NewBytesUpstream")]
+        again = plan(task_model().model_copy(update={"status": status_of(first)}), (V1, *PROVEN), status=pool_status(moved))
+        assert again.events == ()
+        back = plan(task_model().model_copy(update={"status": status_of(first)}), (V1, *PROVEN))
+        assert "VersionMoved" not in {condition.type for condition in status_of(back).conditions}
+
     def test_only_pod_without_the_adapter_makes_the_task_unavailable(self) -> None:
         one = plan(serving(task_model(), V1), (V1, *LOADING))
         assert condition(one, "Available")[:2] == ("False", "Loading")
