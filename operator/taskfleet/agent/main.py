@@ -128,7 +128,11 @@ class Agent:
         self._base.on_staged = self._residents.kick
         self._watch.on_change = self._residents.kick
         self._watch.on_models = self._residents.compare
-        self.application = server.application(
+        self.application = self._application(session, engine_url, flights, metrics)
+
+    def _application(self, session: aiohttp.ClientSession, engine_url: str, flights: Flights, metrics: AgentMetrics) -> web.Application:
+        """The pod's open door."""
+        return server.application(
             inference=Proxy(
                 session=session,
                 engine_url=engine_url,
@@ -146,7 +150,7 @@ class Agent:
             watch=self._watch,
             readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
             metrics=metrics,
-            max_body_bytes=settings.max_body_bytes,
+            max_body_bytes=self._settings.max_body_bytes,
         )
 
     async def start(self) -> web.AppRunner:
