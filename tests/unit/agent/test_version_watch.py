@@ -16,7 +16,7 @@ from taskfleet.api.taskmodel import Adapter
 from taskfleet.artifacts.access import Access
 from taskfleet.artifacts.errors import ArtifactError, SourceUnavailable
 from taskfleet.artifacts.store import Store
-from tests.unit.agent.builders import DIGEST, document
+from tests.unit.agent.builders import DIGEST, document, no_peers
 
 NAME, OTHER = "finance.vendor.1", "sha256:" + "f" * 64
 
@@ -25,7 +25,7 @@ class SaidStaging(Staging):
     """The source's words, one for each time that it is asked; the last one stays."""
 
     def __init__(self, folder: Path, *words: str | ArtifactError | None) -> None:
-        super().__init__(Store(folder), Access(credentials_directory=folder), seconds=10.0, patience=10.0)
+        super().__init__(Store(folder), Access(credentials_directory=folder), no_peers(), seconds=10.0, patience=10.0)
         self.words = list(words)
 
     async def standing(self, adapter: Adapter) -> str | None:  # noqa: ARG002
