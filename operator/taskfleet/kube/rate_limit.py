@@ -1,6 +1,5 @@
 """A token bucket, so that one process can't crowd out others at the API server."""
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -14,12 +13,6 @@ class RateLimit:
         self._clock = clock
         # The time at which the bucket would be full again; each request pushes it by 1/qps.
         self._full_at = clock()
-
-    async def acquire(self) -> None:
-        """Returns when a request may be sent."""
-        wait = self.reserve()
-        if wait > 0:
-            await asyncio.sleep(wait)
 
     def reserve(self) -> float:
         """Takes a place, and says in how many seconds it is due."""

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from taskfleet.kube.client import Kube, WatchEvent
 from taskfleet.kube.errors import ConflictError, GoneError, InvalidError, UnavailableError
-from taskfleet.kube.resources import CONFIG_MAPS, NAMESPACES, TASK_MODELS
+from taskfleet.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, TASK_MODELS
 
 Handler = Callable[[web.Request], Any]
 
@@ -216,3 +216,16 @@ async def test_the_time_at_which_a_token_ends_is_unix_time(server: _ApiServer, k
     assert "t'" not in repr(token), "a token is in no log"
     assert server.asked[0].path == "/api/v1/namespaces/system/serviceaccounts/taskfleet-operator/token"
     assert server.bodies[0]["spec"] == {"audiences": ["uid-1"], "expirationSeconds": 600}
+
+
+async def test_a_lease_is_renewed_whatever_waits_for_its_turn(server: _ApiServer, kube: Kube) -> None:
+    slow = await Kube.connect(user_agent="taskfleet-test", qps=0.001, burst=1)
+    await slow.get(CONFIG_MAPS, "a", "finance")
+    waiting = asyncio.create_task(slow.get(CONFIG_MAPS, "b", "finance"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(slow.get(LEASES, "taskfleet-operator", "system"), 30)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await slow.close()
+    assert [request.path.rpartition("/")[2] for request in server.asked] == ["a", "taskfleet-operator"]
