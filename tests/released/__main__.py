@@ -15,6 +15,7 @@ from tests.released.last import FOLDER, Release
 from tests.released.pools import record
 
 CHART = REPOSITORY / "charts/taskfleet"
+VALUES = REPOSITORY / "tests/cluster/manifests/values.yaml"
 
 
 def main() -> int:
@@ -24,6 +25,7 @@ def main() -> int:
             shutil.rmtree(earlier)
     release = Release(version)
     shutil.copytree(CHART, release.chart, ignore=LEFT_OUT)
+    shutil.copy2(VALUES, release.values)
     release.pools_file.write_text(yaml.safe_dump(record(), sort_keys=False, width=140))
     release.source.write_bytes(archive(REPOSITORY, (*PRODUCT.paths, str(PRODUCT.containerfile.relative_to(REPOSITORY)))))
     print(f"kept {version} in {release.folder.relative_to(REPOSITORY)}")

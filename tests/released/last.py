@@ -1,7 +1,7 @@
 """The last release, as far as an upgrade from it can be tested: kept in the repository, because a checkout may have no history.
 
-`<version>/chart` is its Helm chart with its CustomResourceDefinitions, `<version>/pools.yaml` what its operator made of some objects,
-`<version>/source.tar.gz` what its image is built from.
+`<version>/chart` is its Helm chart with its CustomResourceDefinitions, `<version>/values.yaml` what tests set of its values, `<version>/pools.yaml` what its operator
+made of some objects, `<version>/source.tar.gz` what its image is built from.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,11 @@ class Release:
     @property
     def chart(self) -> Path:
         return self.folder / "chart"
+
+    @property
+    def values(self) -> Path:
+        """The values that tests installed its chart with."""
+        return self.folder / "values.yaml"
 
     @property
     def source(self) -> Path:

@@ -9,7 +9,7 @@ from .containerd import containerd_answers
 from .control_plane import api_server_ready
 from .debian_base import IMAGE as BASE_IMAGE
 from .exposure import expose
-from .images import provide_images
+from .images import RECIPES, provide_images, released
 from .instance import Instance
 from .kubectl import apply, helm, kubectl
 from .namespaces import enter
@@ -55,11 +55,17 @@ class Cluster:
 
     def provide_images(self, *names: str, progress: Progress | None = None) -> None:
         """Builds `product` and/or `simulator` from this checkout (both without names) and puts them on the node."""
-        provide_images(self.instance, progress or Progress(), names=names or ("product", "simulator"))
+        provide_images(self.instance, progress or Progress(), *(RECIPES[name] for name in names or RECIPES))
+
+    def provide_released_image(self, archive: Path) -> str:
+        """Builds the product from a release's source, a compressed tar, and puts it on the node; gives the image's name."""
+        recipe = released(archive)
+        provide_images(self.instance, Progress(), recipe)
+        return recipe.image
 
     def provide_base_image(self) -> str:
         """Puts the plain Debian image with Python on the node; gives its name."""
-        provide_images(self.instance, Progress(), names=())
+        provide_images(self.instance, Progress())
         return BASE_IMAGE
 
     def provide_read_only_claim(self, *, folder: Path, namespace: str, claim: str) -> None:

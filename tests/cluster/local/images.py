@@ -1,6 +1,7 @@
 """taskfleet's own images: built from this checkout, pushed to an instance's registry and fetched onto its node."""
 
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from .progress import Progress
 
 PRODUCT_IMAGE = f"{LOCAL}/taskfleet:dev"
 SIMULATOR_IMAGE = f"{LOCAL}/engine-simulator:dev"
+RELEASED_IMAGE = f"{LOCAL}/taskfleet:released"
 
 # Never part of an image, wherever in the copied folders.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*")
@@ -26,11 +28,12 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """An image, and the paths of the checkout that it is made of: only these reach the build."""
+    """An image, and what it is made of: some paths of the checkout, or all of a compressed tar. Only that reaches the build."""
 
     image: str
-    containerfile: Path
-    paths: tuple[str, ...]
+    containerfile: Path  # relative to the context where it is a part of it
+    paths: tuple[str, ...] = ()
+    archive: Path | None = None
 
 
 PRODUCT = Recipe(
@@ -46,13 +49,17 @@ SIMULATOR = Recipe(
 RECIPES = {"product": PRODUCT, "simulator": SIMULATOR}
 
 
-def provide_images(instance: Instance, progress: Progress, *, names: tuple[str, ...] = ("product", "simulator")) -> None:
-    """Builds the named images where their sources changed, and puts them and the engines' base image onto the instance's node."""
+def released(archive: Path) -> Recipe:
+    """The product's image from a release's source, its Containerfile among it."""
+    return Recipe(image=RELEASED_IMAGE, containerfile=Path("Containerfile"), archive=archive)
+
+
+def provide_images(instance: Instance, progress: Progress, *recipes: Recipe) -> None:
+    """Builds the images where their sources changed, and puts them and the engines' base image onto the instance's node."""
     log = instance.logs / "images.log"
     base = ensure_base_image(progress, log)
     _deliver(instance, BASE_IMAGE, log)
-    for name in names:
-        recipe = RECIPES[name]
+    for recipe in recipes:
         with progress.step(f"building and delivering {recipe.image}"):
             with locked(cache_folder() / "buildah.lock"):
                 _build(recipe, base, log)
@@ -61,9 +68,12 @@ def provide_images(instance: Instance, progress: Progress, *, names: tuple[str, 
 
 @contextmanager
 def context_of(recipe: Recipe) -> Iterator[Path]:
-    """A folder with the recipe's paths and nothing else, for the duration of a build."""
+    """A folder with what the recipe says and nothing else, for the duration of a build."""
     with tempfile.TemporaryDirectory(prefix="taskfleet-context-") as scratch:
         context = Path(scratch)
+        if recipe.archive is not None:
+            with tarfile.open(recipe.archive) as archive:
+                archive.extractall(context, filter="data")
         for name in recipe.paths:
             source, target = REPOSITORY / name, context / name
             if not source.exists():
@@ -78,7 +88,9 @@ def context_of(recipe: Recipe) -> Iterator[Path]:
 
 def _build(recipe: Recipe, base: str, log: Path) -> None:
     with context_of(recipe) as context, package_secrets() as secrets:
-        build(recipe.image, containerfile=recipe.containerfile, context=context, log=log, arguments={"BASE": base}, secrets=secrets)
+        build(
+            recipe.image, containerfile=context / recipe.containerfile, context=context, log=log, arguments={"BASE": base}, secrets=secrets
+        )
 
 
 def _deliver(instance: Instance, image: str, log: Path) -> None:

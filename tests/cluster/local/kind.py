@@ -18,7 +18,7 @@ from .cluster import Cluster
 from .commands import run
 from .debian_base import IMAGE as BASE_IMAGE
 from .failures import ClusterError
-from .images import RECIPES, Recipe, context_of
+from .images import RECIPES, Recipe, context_of, released
 from .instance import REPOSITORY, Instance, state_folder
 from .kubectl import kubectl, link_programs
 from .package_settings import package_secrets
@@ -63,9 +63,12 @@ class KindCluster(Cluster):
         told = progress or Progress()
         self.provide_base_image()
         for name in names or tuple(RECIPES):
-            with told.step(f"building and loading {RECIPES[name].image}"):
-                _build(RECIPES[name], self.instance)
-                self._load(RECIPES[name].image)
+            self._provide(RECIPES[name], told)
+
+    def provide_released_image(self, archive: Path) -> str:
+        recipe = released(archive)
+        self._provide(recipe, Progress())
+        return recipe.image
 
     def provide_base_image(self) -> str:
         _build_base(self.instance)
@@ -119,6 +122,11 @@ class KindCluster(Cluster):
     def runtime_answers(self) -> bool:
         command = self.inside("crictl", "version")
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+    def _provide(self, recipe: Recipe, progress: Progress) -> None:
+        with progress.step(f"building and loading {recipe.image}"):
+            _build(recipe, self.instance)
+            self._load(recipe.image)
 
     def _load(self, image: str) -> None:
         command: list[str | Path] = [_program("kind"), "load", "docker-image", image, "--name", self.instance.node_name]
@@ -205,7 +213,7 @@ def _build(recipe: Recipe, instance: Instance) -> None:
             "--tag",
             recipe.image,
             "--file",
-            recipe.containerfile,
+            context / recipe.containerfile,
             "--build-arg",
             f"BASE={PYTHON_IMAGE}",
             *options,
