@@ -39,6 +39,10 @@ CONNECT_SECONDS = 2.0
 RESOLVE_SECONDS = 90.0
 # A pod that starts has no agent for a while; a pod whose node is gone has none for long.
 FIRST_PAUSE_SECONDS = 0.3
+# Agents run in their tenants' namespaces, so they are not trusted with the operator's time and memory: between two questions there is a pause, also for one whose every answer
+# is news, and an answer has an end (the state of a full pool has less than a megabyte).
+POLL_PAUSE_SECONDS = 0.05
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -160,6 +164,7 @@ class AgentConnections:
             after = state.version
             pause = FIRST_PAUSE_SECONDS
             self._heard(connection, state)
+            await asyncio.sleep(POLL_PAUSE_SECONDS)
 
     def _heard(self, connection: _Connection, state: AgentState) -> None:
         before = connection.state
@@ -200,7 +205,7 @@ class AgentConnections:
                 allow_redirects=False,
             ) as response:
                 code = response.status
-                answer = await response.read()
+                answer = await _bounded(connection.pod, response)
         except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentUnreachableError(f"pod {connection.pod}: {type(error).__name__}: {error}") from error
         finally:
@@ -211,6 +216,15 @@ class AgentConnections:
         if code >= 300:
             raise _problem(connection.pod, code, answer)
         return answer
+
+
+async def _bounded(pod: str, response: aiohttp.ClientResponse) -> bytes:
+    answer = bytearray()
+    async for piece in response.content.iter_any():
+        answer += piece
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise AgentUnreachableError(f"pod {pod} sends an answer without end")
+    return bytes(answer)
 
 
 def _close(connection: _Connection) -> None:

@@ -131,7 +131,8 @@ class Replica:
         """Connects to the API server. `fail` is called with a reason where the process had better end. Raises KubeError."""
         kube = await Kube.connect(user_agent="taskfleet-operator", qps=settings.kube_qps, burst=settings.kube_burst)
         # No limit: every pod of every pool has a long poll open.
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
+        # Agents don't compress; who does wants to send more than may be sent.
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False, auto_decompress=False)
         return cls(settings, kube=kube, session=session, identity=identity, fail=fail)
 
     async def start(self) -> None:

@@ -142,7 +142,7 @@ async def test_a_state_is_heard_at_once_and_each_change_after_it(world: _World) 
 
 async def test_an_agent_that_says_nothing_new_is_no_news(world: _World) -> None:
     world.listen()
-    await until(lambda: world.version == 1)
+    await until(lambda: len(world.agent.asked) == 2)
     world.agent.changed.set()  # its wait is over
     await until(lambda: len(world.agent.asked) >= 3)
     assert world.changes == [POOL]
@@ -222,6 +222,28 @@ async def test_an_answer_that_is_no_agents_is_an_agent_out_of_reach(world: _Worl
     world.agent.problem = web.Response(**answer)
     with pytest.raises(AgentUnreachableError):
         await world.connections.resolve(POOL, "p", REQUEST)
+
+
+async def test_an_answer_without_end_is_given_up(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents run in their tenants' namespaces: what one sends must not fill the memory that all tenants' operator has."""
+    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 1000)
+    world.listen()
+    world.agent.problem = web.json_response({"digest": DIGEST, "and": "x" * 1000})
+    with pytest.raises(AgentUnreachableError, match="without end"):
+        await world.connections.resolve(POOL, "p", REQUEST)
+
+
+async def test_an_agent_that_never_makes_its_caller_wait_is_not_asked_without_a_pause(
+    world: _World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_PAUSE_SECONDS", 3600.0)
+    world.listen()
+    await until(lambda: world.version == 1)
+    world.agent.becomes()
+    # What is asked of it otherwise goes on, and by then the next question would have come.
+    for _ in range(20):
+        await world.connections.resolve(POOL, "p", REQUEST)
+    assert [asked for asked in world.agent.asked if asked.startswith("GET")] == [f"GET {STATE_PATH}"]
 
 
 async def test_pods_that_go_are_no_longer_listened_to(world: _World) -> None:
