@@ -10,7 +10,8 @@ import yaml
 from tests.apiserver.chart import CASES, CHART, arguments
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, pool, put, revision, task_model
-from tests.cluster.api import TASK_MODEL, ApiError, Object, eventually
+from tests.cluster.api import KINDS, TASK_MODEL, ApiError, Object, eventually
+from tests.released.last import Release, last_release
 
 SYSTEM = "taskfleet-system"
 RELEASE = "taskfleet"
@@ -200,3 +201,44 @@ def test_an_upgrade_upgrades_the_definitions_and_an_uninstall_keeps_objects(
 def columns(api_server: ApiServer, definition: str) -> list[str]:
     found = json.loads(api_server.api.request("GET", definition))
     return [column["name"] for column in found["spec"]["versions"][0]["additionalPrinterColumns"]]
+
+
+def test_objects_of_the_last_release_are_the_same_after_the_upgrade_and_after_the_way_back(
+    api_server: ApiServer, release: list[str], new_namespace: Callable[[str], str]
+) -> None:
+    kept = last_release()
+    namespace = new_namespace("upgraded")
+    values = ["--reset-values", "--set", "image.repository=registry.example/taskfleet"]
+    api_server.helm("upgrade", "--install", RELEASE, str(kept.chart), "-n", SYSTEM, "--take-ownership", *values)
+    manifests = list(recorded(kept, namespace))
+    before = {body["metadata"]["name"]: api_server.api.apply(body) for body in manifests}
+
+    assert "pools roll now" in api_server.helm("upgrade", RELEASE, str(CHART), "-n", SYSTEM, "--reset-then-reuse-values")
+    unchanged(api_server, manifests, before)
+    api_server.helm("rollback", RELEASE, "-n", SYSTEM)
+    unchanged(api_server, manifests, before)
+    api_server.helm(*release)
+
+
+def recorded(kept: Release, namespace: str) -> Iterator[Object]:
+    """Objects that people of that release have, as their manifests say them."""
+    pools = kept.pools()
+    kinds = {
+        "ServingClass": [one["servingClass"] for one in pools["pools"]],
+        "TaskModel": [one["taskModel"] for one in pools["taskModels"]],
+    }
+    for kind, bodies in kinds.items():
+        for number, body in enumerate(bodies):
+            metadata = {"name": f"{kind.lower()}-{number}-{namespace}"[:50].rstrip("-")}
+            if KINDS[kind].namespaced:
+                metadata["namespace"] = namespace
+            yield {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata, "spec": body["spec"]}
+
+
+def unchanged(api_server: ApiServer, manifests: list[Object], before: dict[str, Object]) -> None:
+    """Nobody has touched the objects, and applying their manifests once more is accepted and changes nothing."""
+    for manifest in manifests:
+        name = manifest["metadata"]["name"]
+        applied = api_server.api.apply(manifest)
+        for field in ("uid", "generation"):
+            assert applied["metadata"][field] == before[name]["metadata"][field], f"{manifest['kind']} {name}"
