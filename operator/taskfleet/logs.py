@@ -34,7 +34,7 @@ class _KeyValue(logging.Formatter):
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        entry |= getattr(record, _FIELDS, {})
+        entry |= {f"field_{key}" if key in entry else key: value for key, value in getattr(record, _FIELDS, {}).items()}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str)

@@ -37,3 +37,15 @@ def test_json_lines_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None
     logging.getLogger("x").info("done", extra=logs.fields(count=3))
     entry = json.loads(capsys.readouterr().err)
     assert (entry["message"], entry["count"], entry["level"]) == ("done", 3, "info")
+
+
+def test_no_field_takes_the_place_of_what_the_line_itself_says(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(style="json")
+    logging.getLogger("x").info("transition", extra=logs.fields(message="the reason", time="never", pool="finance/tiny"))
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["message"], entry["field_message"], entry["field_time"], entry["pool"]) == (
+        "transition",
+        "the reason",
+        "never",
+        "finance/tiny",
+    )

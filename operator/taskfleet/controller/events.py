@@ -42,7 +42,7 @@ class EventWriter:
             log.log(
                 logging.WARNING if event.type == "Warning" else logging.INFO,
                 "transition",
-                extra=fields(kind=resource.kind, name=metadata.key, reason=event.reason, message=event.message),
+                extra=fields(kind=resource.kind, name=metadata.key, reason=event.reason, why=event.message),
             )
             if self._is_new(metadata.uid, event):
                 await self._create(resource, metadata, event)

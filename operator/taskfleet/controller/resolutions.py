@@ -107,6 +107,6 @@ class Resolutions:
         )
         if before is None or (before.reason, before.message) != (failure.reason, failure.message):
             level = logging.INFO if problem.reason == Reason.RESOLVING else logging.WARNING
-            log.log(level, "not resolved", extra=fields(**about, reason=problem.reason, message=problem.message))
+            log.log(level, "not resolved", extra=fields(**about, reason=problem.reason, why=problem.message))
         self._failures[slot] = failure
         self.on_failed(key)
