@@ -11,10 +11,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from taskfleet.gateway.auth import KubernetesAccess
-from taskfleet.gateway.main import assemble, timeouts
-from taskfleet.gateway.server import server
+from taskfleet.gateway.main import assemble, public_server, upstream
 from taskfleet.gateway.settings import GatewaySettings
-from taskfleet.gateway.upstream import Upstream
 from taskfleet.kube.identity import Identity
 from taskfleet.names import GATEWAY_AUDIENCE
 from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
@@ -43,7 +41,7 @@ class FixedTokens:
 async def serve(port: int, address: str, *, token: str, digest: str) -> None:
     settings = GatewaySettings(namespace="taskfleet-system")
     access = KubernetesAccess(Allowing(), audience=GATEWAY_AUDIENCE, timeout=3, clock=time.time)
-    sender = Upstream(FixedTokens(token), timeouts(settings))
+    sender = upstream(settings, FixedTokens(token))
     gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
     for number in range(1000):
         gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
@@ -52,7 +50,7 @@ async def serve(port: int, address: str, *, token: str, digest: str) -> None:
     gateway.table.put_task(task(to=[traffic("vendor-1")]))
     gateway.table.put_revision(revision("vendor-1", digest=digest, settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
     gateway.table.put_slice(at(address))
-    runner = web.ServerRunner(server(gateway.api.handle))
+    runner = web.ServerRunner(public_server(settings, gateway))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     await asyncio.Event().wait()

@@ -31,7 +31,7 @@ from tests.engine.running import TINY_MODEL
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
 
-INFERENCE = ("/v1/completions", "/v1/chat/completions")
+INFERENCE = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/embeddings")
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -121,9 +121,11 @@ CLOSED = [
     ("POST", "/v1/completions/../unload_lora_adapter"),
     ("POST", "/v1/completions/%2e%2e/unload_lora_adapter"),
     ("POST", "//v1/completions"),
-    ("POST", "/v1/embeddings"),
     ("GET", "/agent/v1/artifacts"),
     ("GET", "/agent/v1/artifacts/adapters"),
+    ("GET", "/v1/responses/resp_1"),
+    ("POST", "/v1/responses/resp_1/cancel"),
+    ("POST", "/pooling"),
     ("GET", "/docs"),
     ("GET", "/"),
 ]

@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from taskfleet.agent.tokens import Caller, TokenRefused, TokenVerifier
-from taskfleet.api.agent import NOT_HERE, NOT_HERE_STATUS
+from taskfleet.api.agent import NO_SUCH_ROUTE, NOT_HERE, NOT_HERE_STATUS
 
 RETRY_AFTER_SECONDS = "1"
 
@@ -21,6 +21,11 @@ def problem(status: int, *, code: str, message: str, headers: dict[str, str] | N
 def not_here(model: str, why: str) -> web.Response:
     """Another pod may have it: nothing of this request has reached the engine, or the engine doesn't know the model."""
     return problem(NOT_HERE_STATUS, code=NOT_HERE, message=f"model {model!r} is not served by this pod: {why}")
+
+
+def no_such_route(path: str) -> web.Response:
+    """It would be the same on every pod of the pool: they all run the same engine on the same base."""
+    return problem(NO_SUCH_ROUTE, code="no-such-route", message=f"the engine does not answer {path}")
 
 
 def engine_unavailable(why: str) -> web.Response:

@@ -14,14 +14,14 @@ from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
-from taskfleet.agent.problems import engine_failed, engine_unavailable, not_here, problem, require
+from taskfleet.agent.problems import engine_failed, engine_unavailable, no_such_route, not_here, problem, require
 from taskfleet.agent.residents import Residents
 from taskfleet.agent.tokens import Caller, TokenVerifier
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
-ROUTES = ("/v1/chat/completions", "/v1/completions")
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 
 _TO_ENGINE = ("Content-Type", "Accept", "X-Request-Id", "traceparent", "tracestate")
 _FROM_ENGINE = ("Content-Type", "X-Request-Id", "Retry-After")
@@ -106,6 +106,9 @@ class Proxy:
                 return engine_unavailable("the engine takes no connection")
             return engine_failed("the engine gave no answer")
         async with upstream:
+            if upstream.status in (404, 405) and await _route_is_missing(upstream):
+                # vLLM has the routes of what its model can do: one for embeddings can't chat. That says nothing of the adapter.
+                return no_such_route(request.path)
             if upstream.status == 404:
                 # It doesn't know a model that it was proven to have. Nobody is told so: another pod, or this one in a moment, has it.
                 self._residents.withdraw(model, "the engine does not know the adapter")
@@ -141,6 +144,20 @@ class Proxy:
             raise
         await response.write_eof()
         return response
+
+
+async def _route_is_missing(upstream: aiohttp.ClientResponse) -> bool:
+    """Whether an error is the web server's own, in its bare form or in vLLM's shape for errors, and not the engine's word about a model."""
+    if upstream.status == 405:
+        return True
+    try:
+        answer: Any = orjson.loads(await upstream.read())
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
+        return False
+    if not isinstance(answer, dict):
+        return False
+    error = answer.get("error")
+    return (error.get("message") if isinstance(error, dict) else answer.get("detail")) == "Not Found"
 
 
 def _passed_on(upstream: aiohttp.ClientResponse) -> dict[str, str]:

@@ -33,6 +33,8 @@ METRICS_PATH = "/metrics"
 # 421 Misdirected Request carries this OpenAI-shaped error code: the pod has not proven (or no longer serves) the model; ask another pod.
 NOT_HERE = "not-here"
 NOT_HERE_STATUS = 421
+# Answers to inference requests whose address the engine does not have: an embedding model can't chat.
+NO_SUCH_ROUTE = 501
 
 
 class PoolIdentity(Model):

@@ -78,7 +78,10 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_reconcile_seconds": '`_count` with `result="error"` grows: a defect or a refusing API server; the operator\'s log has the traceback.',
     "taskfleet_relist_corrections_total": "Grows: watches lose events, usually through a proxy between operator and API server. Nothing is lost, but changes are seen late.",
     # gateway
+    "taskfleet_gateway_buffered_body_bytes": "Near `gateway.limits.maxBufferedBodyBytes`: the next bodies get 429. Add replicas, or raise it together with the memory limit.",
     "taskfleet_gateway_completion_tokens_total": "What tasks cost; no sign of trouble.",
+    "taskfleet_gateway_connections_closed_total": "By `reason`. `stalled`: clients that do not take their answers. `head-timeout`, `malformed`, `head-too-large`: no HTTP clients, or scanners. "
+    "`too-many`: raise `gateway.limits.maxConnections` or add replicas.",
     "taskfleet_gateway_errors_total": "By status code; see [requests get errors](#requests-get-an-error).",
     "taskfleet_gateway_held_requests": "Above 0 for long: pools without a Ready pod, or none that has the adapter.",
     "taskfleet_gateway_in_flight_requests": "Grows without end at a steady load: pods answer slower than clients ask. Add replicas.",

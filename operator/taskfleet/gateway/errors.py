@@ -8,7 +8,10 @@ ApiError
 ├── BadRequestError        400  the request itself; `param` names the field
 ├── TooSlowError           408  the body did not come in time
 ├── TooLargeError          413  the body is longer than the gateway takes
-├── TooManyRequestsError   429  this replica has no room for another request
+├── UnsupportedMediaError  415  the body is not JSON in plain UTF-8
+├── ExpectationError       417  the client expects what the gateway doesn't do
+├── UnsupportedEndpointError 404  the model's engine does not answer this address
+├── TooManyRequestsError   429  this replica has no room for another request, or no more of this tenant's
 ├── UnavailableError       503  nothing can answer now
 ├── UpstreamFailedError    502  a pod broke off before it answered
 └── UpstreamTimedOutError  504  a pod took too long
@@ -76,6 +79,17 @@ class ModelNotFoundError(ApiError):
         super().__init__(f"The model {model[:256]!r} does not exist or you may not use it", param="model")
 
 
+class UnsupportedEndpointError(ApiError):
+    """The model exists, but its engine does not answer this address: an embedding model asked to chat, or the other way round."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unsupported_endpoint"
+
+    def __init__(self, model: str, path: str) -> None:
+        super().__init__(f"The model {model[:256]!r} does not answer {path}", param="model")
+
+
 class MethodNotAllowedError(ApiError):
     """The address exists for another method."""
 
@@ -115,8 +129,31 @@ class TooLargeError(ApiError):
     code = "request_too_large"
 
 
+class UnsupportedMediaError(ApiError):
+    """The body is not JSON in plain UTF-8. `accept_encoding`: what is read, where the encoding was the trouble (RFC 9110, 12.5.3)."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+    def __init__(self, message: str, *, accept_encoding: str | None = None) -> None:
+        super().__init__(message)
+        self.accept_encoding = accept_encoding
+
+    def headers(self) -> dict[str, str]:
+        return {} if self.accept_encoding is None else {"Accept-Encoding": self.accept_encoding}
+
+
+class ExpectationError(ApiError):
+    """The client expects what the gateway doesn't do."""
+
+    status = 417
+    type = "invalid_request_error"
+    code = "expectation_failed"
+
+
 class TooManyRequestsError(ApiError):
-    """The replica has no room for another request."""
+    """The replica has no room for another request, or for no more of this tenant's."""
 
     status = 429
     type = "rate_limit_error"

@@ -1,6 +1,7 @@
 """Requests that wait for a pod: how many may, and what wakes them.
 
-Bounded twice, in all and per task, so that neither a cold task nor an outage can collect requests without limit; each of them also has a deadline.
+Bounded in all, per namespace and per task, so that neither a cold task, nor a tenant with many broken ones, nor an outage can collect requests without limit; each of
+them also has a deadline.
 """
 
 import asyncio
@@ -38,10 +39,12 @@ class Changes:
 class Hold:
     """Counts the places."""
 
-    def __init__(self, *, total: int, per_task: int) -> None:
+    def __init__(self, *, total: int, per_namespace: int, per_task: int) -> None:
         self._total = total
+        self._per_namespace = per_namespace
         self._per_task = per_task
         self._held: Counter[Key] = Counter()
+        self._of_namespace: Counter[str] = Counter()
         self._count = 0
 
     @property
@@ -52,10 +55,12 @@ class Hold:
     @contextmanager
     def place(self, task: Key) -> Iterator[None]:
         """A place for the time of the block, also when the client leaves. Raises UnavailableError where none is free."""
-        if self._count >= self._total or self._held[task] >= self._per_task:
+        namespace, _ = task
+        if self._count >= self._total or self._of_namespace[namespace] >= self._per_namespace or self._held[task] >= self._per_task:
             raise UnavailableError("No pod can answer now, and too many requests wait already", code="queue_full", retry_after=RETRY_AFTER)
         self._count += 1
         self._held[task] += 1
+        self._of_namespace[namespace] += 1
         try:
             yield
         finally:
@@ -63,3 +68,6 @@ class Hold:
             self._held[task] -= 1
             if not self._held[task]:
                 del self._held[task]
+            self._of_namespace[namespace] -= 1
+            if not self._of_namespace[namespace]:
+                del self._of_namespace[namespace]

@@ -13,14 +13,20 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from taskfleet import logs
 from taskfleet.gateway.auth import Access, KubernetesAccess, OpenAccess
+from taskfleet.gateway.body import BodyReader
+from taskfleet.gateway.client_connection import ClientLimits, ClientServer
+from taskfleet.gateway.cors import Cors
 from taskfleet.gateway.hold import Changes, Hold
 from taskfleet.gateway.internal import InternalApi
 from taskfleet.gateway.meter import Meter, watch_loop
+from taskfleet.gateway.places import Places
 from taskfleet.gateway.proxy import Proxy
 from taskfleet.gateway.routes import RouteTable
-from taskfleet.gateway.server import PublicApi, server
+from taskfleet.gateway.server import PublicApi
 from taskfleet.gateway.settings import AuthMode, GatewaySettings
-from taskfleet.gateway.upstream import PoolTokens, Timeouts, Upstream
+from taskfleet.gateway.time_limits import TimeLimits
+from taskfleet.gateway.tracing import Tracing
+from taskfleet.gateway.upstream import PoolTokens, Upstream
 from taskfleet.gateway.watch import RouteWatch
 from taskfleet.kube.client import Kube
 from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
@@ -44,32 +50,51 @@ class Gateway:
     api: PublicApi
 
 
-def assemble(settings: GatewaySettings, *, access: Access, sender: Upstream, registry: CollectorRegistry) -> Gateway:
+def assemble(
+    settings: GatewaySettings, *, access: Access, sender: Upstream, registry: CollectorRegistry, tracing: Tracing | None = None
+) -> Gateway:
     """Wires table, proxy and public API."""
     changes, meter = Changes(), Meter(registry)
     table = RouteTable(on_change=changes.announce)
-    hold = Hold(total=settings.max_held_requests, per_task=settings.max_held_per_task)
+    hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
+    places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
     proxy = Proxy(table=table, changes=changes, hold=hold, upstream=sender, meter=meter, hold_seconds=settings.hold_seconds)
     api = PublicApi(
         table=table,
         access=access,
         proxy=proxy,
         meter=meter,
-        max_body_bytes=settings.max_body_bytes,
-        body_seconds=settings.body_timeout_seconds,
-        max_open_requests=settings.max_open_requests,
+        places=places,
+        reader=BodyReader(max_bytes=settings.max_body_bytes, seconds=settings.body_timeout_seconds),
+        limits=TimeLimits(request=settings.request_timeout_seconds, first_byte=settings.first_byte_timeout_seconds),
+        cors=Cors(settings.origins),
+        tracing=tracing,
     )
-    meter.observe(held=lambda: hold.count, open_requests=lambda: api.open_requests, task_models=table.count)
+    meter.observe(held=lambda: hold.count, open_requests=lambda: places.open, buffered=lambda: places.bytes, task_models=table.count)
     return Gateway(table, meter, api)
 
 
-def timeouts(settings: GatewaySettings) -> Timeouts:
-    """Those towards pods."""
-    return Timeouts(
-        connect=settings.connect_timeout_seconds,
-        first_byte=settings.first_byte_timeout_seconds,
-        request=settings.request_timeout_seconds,
+def upstream(settings: GatewaySettings, tokens: PoolTokens) -> Upstream:
+    """What sends requests to pods."""
+    return Upstream(tokens, connect_seconds=settings.connect_timeout_seconds)
+
+
+def public_server(settings: GatewaySettings, gateway: Gateway) -> ClientServer:
+    """What clients connect to."""
+    limits = ClientLimits(
+        idle=settings.idle_timeout_seconds,
+        head=settings.header_timeout_seconds,
+        stall=settings.stall_timeout_seconds,
+        connections=settings.max_connections,
     )
+    return ClientServer(gateway.api.handle, limits=limits, closed=lambda reason: gateway.meter.closed.labels(reason).inc())
+
+
+def start_tracing(settings: GatewaySettings) -> Tracing | None:
+    """Spans, where the administrator wants them."""
+    if not settings.otlp_endpoint:
+        return None
+    return Tracing(endpoint=settings.otlp_endpoint, sample=settings.trace_sample_percent / 100)
 
 
 async def _serve(settings: GatewaySettings) -> None:
@@ -80,9 +105,13 @@ async def _serve(settings: GatewaySettings) -> None:
         kube = await Kube.connect(user_agent="taskfleet-gateway", qps=200, burst=400)
         stack.push_async_callback(kube.close)
         tokens: PoolTokens = KubePoolTokens(kube, namespace=settings.namespace, service_account=settings.service_account)
-        sender = Upstream(tokens, timeouts(settings))
+        sender = upstream(settings, tokens)
         stack.callback(sender.close)
-        gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY)
+        tracing = start_tracing(settings)
+        if tracing is not None:
+            # In a thread: it waits for the collector.
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
+        gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, tracing=tracing)
         watch = RouteWatch(kube, gateway.table, gateway.meter)
         ready = False
 
@@ -108,7 +137,7 @@ async def _serve(settings: GatewaySettings) -> None:
         stack.callback(loop_watch.cancel)
         if not await _before(watch.synced(), stop):
             return
-        public = web.ServerRunner(server(gateway.api.handle))
+        public = web.ServerRunner(public_server(settings, gateway))
         await public.setup()
         stack.push_async_callback(public.cleanup)
         site = web.TCPSite(public, settings.host, settings.port, backlog=1024)

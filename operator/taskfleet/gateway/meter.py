@@ -81,8 +81,15 @@ class Meter:
         self.elsewhere = Counter(
             "taskfleet_gateway_retries", "Attempts that went on to another pod, by why.", ("reason",), registry=registry
         )
+        self.closed = Counter(
+            "taskfleet_gateway_connections_closed",
+            "Clients' connections ended against their will: a head too slow or too large, an answer not taken, no HTTP, too many.",
+            ("reason",),
+            registry=registry,
+        )
         self._held = Gauge("taskfleet_gateway_held_requests", "Requests that wait for a pod.", registry=registry)
         self._open = Gauge("taskfleet_gateway_open_requests", "Requests in work, refused ones included.", registry=registry)
+        self._buffered = Gauge("taskfleet_gateway_buffered_body_bytes", "Bodies of requests in work.", registry=registry)
         self._known = Gauge("taskfleet_gateway_task_models", "TaskModels known.", registry=registry)
         self.stalls = Histogram(
             "taskfleet_gateway_loop_delay_seconds",
@@ -92,8 +99,11 @@ class Meter:
         )
         self._revisions: dict[Key, dict[str, RevisionMeter]] = {}
 
-    def observe(self, *, held: Callable[[], int], open_requests: Callable[[], int], task_models: Callable[[], int]) -> None:
+    def observe(
+        self, *, held: Callable[[], int], open_requests: Callable[[], int], buffered: Callable[[], int], task_models: Callable[[], int]
+    ) -> None:
         """Where the gauges of this replica look when they are scraped."""
+        self._buffered.set_function(buffered)
         self._held.set_function(held)
         self._open.set_function(open_requests)
         self._known.set_function(task_models)

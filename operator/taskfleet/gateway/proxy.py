@@ -1,83 +1,43 @@
-"""From a request to its answer: choose a revision and a pod, try, go elsewhere, wait, relay.
+"""From a request to its answer: choose a revision and a pod, try, go elsewhere, wait.
 
 A request goes to another pod only while nothing has been sent to the client. One that may have reached an engine is repeated once; one that was refused,
 as often as its time allows. What waits has a place and a deadline; what can't be answered gets a 503 that says when to come again.
 """
 
 import logging
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-import orjson
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 
-from taskfleet.gateway import request as requests
-from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError, UpstreamFailedError
+from taskfleet.api.agent import NO_SUCH_ROUTE
+from taskfleet.gateway import responses
+from taskfleet.gateway.call import Call
+from taskfleet.gateway.delivery import relay, whole
+from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError, UnsupportedEndpointError, UpstreamFailedError
 from taskfleet.gateway.hold import RETRY_AFTER, Changes, Hold
 from taskfleet.gateway.meter import CLIENT_GONE, NO_REVISION, Meter, RevisionMeter
-from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.pick import pick_pod, pick_revision
-from taskfleet.gateway.records import Endpoint, Key
-from taskfleet.gateway.request import InferenceRequest
+from taskfleet.gateway.records import Endpoint
 from taskfleet.gateway.routes import RouteTable, Target
 from taskfleet.gateway.shaping import Kind
-from taskfleet.gateway.stream import EventRelay, EventTooLongError, ModelRewriter, usage_of
-from taskfleet.gateway.upstream import REQUEST_ID, Answer, ElsewhereError, Load, Upstream
+from taskfleet.gateway.tracing import AttemptSpan
+from taskfleet.gateway.upstream import ElsewhereError, Load, Upstream
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
-REVISION_HEADER = "x-taskfleet-revision"
-HELD_HEADER = "x-taskfleet-held-seconds"
-
-PATHS = {Kind.CHAT: "/v1/chat/completions", Kind.COMPLETION: "/v1/completions"}
+PATHS = {
+    Kind.CHAT: "/v1/chat/completions",
+    Kind.COMPLETION: "/v1/completions",
+    Kind.RESPONSE: responses.PATH,
+    Kind.EMBEDDING: "/v1/embeddings",
+}
 
 REST_SECONDS = 0.5  # a pod that refused is asked last for so long
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # between rounds over all pods when nothing changes in the routes
 
 _NONE: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class Call:
-    """One client's request on its way."""
-
-    name: ModelName
-    raw: bytes
-    inference: InferenceRequest
-    request_id: str
-    began: float  # monotonic
-    meter: RevisionMeter | None = None  # of the revision that was tried last
-    held: float = 0.0  # seconds that it has waited
-    give_up: float | None = None  # monotonic; set at the first trouble
-    rounds: int = 0  # over all pods, without success
-    executed: int = 0  # attempts that may have reached an engine
-    tried: dict[str, set[str]] = field(default_factory=dict)  # in this round: addresses by engine model
-    prepared_for: str | None = None  # UID of the revision whose settings are in `inference`
-    _conversation: str | None = None
-
-    @property
-    def task(self) -> Key:
-        """The TaskModel's namespace and name."""
-        return self.name.namespace, self.name.name
-
-    def body_for(self, target: Target) -> bytes:
-        """The body for a revision: its own prompt, defaults and schema. Raises BadRequestError."""
-        if self.prepared_for != target.revision.uid:
-            if self.prepared_for is not None:
-                self.inference = requests.parse(self.raw, self.inference.kind)
-            self.inference.prepare(target.revision.shaper)
-            self.prepared_for = target.revision.uid
-        return self.inference.encode(target.model)
-
-    def conversation(self) -> str:
-        """What choices stick to: of the request as the client sent it, whatever a task has put around it since."""
-        if self._conversation is None:
-            original = self.inference if self.prepared_for is None else requests.parse(self.raw, self.inference.kind)
-            self._conversation = original.conversation()
-        return self._conversation
 
 
 class Proxy:
@@ -92,11 +52,8 @@ class Proxy:
         self._hold_seconds = hold_seconds
         self._load = Load()
 
-    async def answer(
-        self, request: web.BaseRequest, name: ModelName, raw: bytes, inference: InferenceRequest, *, request_id: str
-    ) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """The response, sent already where it is a stream. Raises ApiError as long as nothing has been sent."""
-        call = Call(name, raw, inference, request_id, time.monotonic())
         code = CLIENT_GONE
         try:
             response, code = await self._answer(request, call)
@@ -116,6 +73,10 @@ class Proxy:
             meter = self._meter.of(call.task, NO_REVISION)
         if meter is not None:
             meter.ended(code, time.monotonic() - call.began)
+        if call.span is not None:
+            call.span.status = code
+            if call.held:
+                call.span.held(call.held)
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> tuple[web.StreamResponse, int]:
         while True:
@@ -205,7 +166,7 @@ class Proxy:
 
     def _give_up(self, call: Call) -> float:
         if call.give_up is None:
-            call.give_up = time.monotonic() + self._hold_seconds
+            call.give_up = min(time.monotonic() + self._hold_seconds, call.deadline)
         return call.give_up
 
     # The answer
@@ -214,98 +175,47 @@ class Proxy:
         self, request: web.BaseRequest, call: Call, target: Target, endpoint: Endpoint, meter: RevisionMeter
     ) -> tuple[web.StreamResponse, int]:
         body = call.body_for(target)
-        answer = await self._upstream.ask(
-            endpoint, PATHS[call.inference.kind], body, stream=call.inference.stream, request_id=upstream_id(call.request_id)
-        )
-        async with answer:
-            if call.inference.stream and answer.status == 200:
-                return await self._relay(request, call, target, answer, meter)
-            return whole(call, target, await answer.read(), answer, meter), answer.status
-
-    async def _relay(
-        self, request: web.BaseRequest, call: Call, target: Target, answer: Answer, meter: RevisionMeter
-    ) -> tuple[web.StreamResponse, int]:
-        relay = EventRelay(engine_model=target.model, public_model=call.inference.model, hide_usage=not call.inference.usage_wanted)
-        # Nothing goes to the client before the pod's first bytes: until then another pod can still take over.
-        chunk = await answer.chunk()
-        if not chunk:
-            raise ElsewhereError("broken", executed=True, message="a stream without a single byte")
-        meter.first_token.observe(time.monotonic() - call.began)
-        response = web.StreamResponse(
-            headers={"Content-Type": answer.headers.get("content-type", "text/event-stream"), **_headers(call, target)}
-        )
-        response.headers["Cache-Control"] = "no-cache"
-        if not request.keep_alive:
-            response.force_close()
-        code = 200
+        if call.span is None:
+            return await self._ask(request, call, target, endpoint, meter=meter, body=body, span=None)
+        span = call.span.attempt(address=endpoint.address, revision=target.revision.name, number=call.attempts)
+        call.attempts += 1
+        code, trouble = CLIENT_GONE, ""
         try:
-            await response.prepare(request)
-            await _pass_on(relay, chunk, answer, response)
-        except (ElsewhereError, EventTooLongError, ApiError) as error:
-            code = 502
-            await _break_off(request, response, error)
-        except (ClientConnectionResetError, ConnectionResetError):
-            code = CLIENT_GONE
-        except Exception:
-            # An error's response must not be written into the middle of this one.
-            if request.transport is not None:
-                request.transport.abort()
+            response, code = await self._ask(request, call, target, endpoint, meter=meter, body=body, span=span)
+            return response, code
+        except ElsewhereError as elsewhere:
+            trouble = elsewhere.reason
+            raise
+        except ApiError as error:
+            code = error.status
             raise
         finally:
-            if relay.usage:
-                meter.used(relay.usage)
-        return response, code
+            span.end(code, trouble=trouble)
 
-
-async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse) -> None:
-    while chunk:
-        if events := relay.feed(chunk):
-            await response.write(events)
-        chunk = await answer.chunk()
-    if rest := relay.finish():
-        await response.write(rest)
-    await response.write_eof()
-
-
-async def _break_off(request: web.BaseRequest, response: web.StreamResponse, error: Exception) -> None:
-    """The status is long sent: an event tells readers, and the missing end of the body tells every HTTP client that the answer is not whole."""
-    failure = error if isinstance(error, ApiError) else UpstreamFailedError("The model broke off in the middle of its answer")
-    log.info("stream broke off", extra=fields(why=str(error)))
-    try:
-        await response.write(b"data: " + failure.body() + b"\n\n")
-    except (ClientConnectionResetError, ConnectionResetError):
-        log.debug("client left first")
-    if request.transport is not None:
-        request.transport.close()
-
-
-def whole(call: Call, target: Target, body: bytes, answer: Answer, meter: RevisionMeter) -> web.Response:
-    """A complete answer, or an engine's refusal, with the client's name for the model."""
-    rewriter = ModelRewriter(engine_model=target.model, public_model=call.inference.model)
-    if answer.status == 200:
-        try:
-            usage = usage_of(orjson.loads(body))
-        except orjson.JSONDecodeError:
-            usage = None
-        if usage:
-            meter.used(usage)
-        body = rewriter.rewrite(body)
-    else:
-        # Engines name the model in the message, too.
-        body = body.replace(target.model.encode(), call.inference.model.encode())
-    headers = {"Content-Type": answer.headers.get("content-type", "application/json"), **_headers(call, target)}
-    if retry_after := answer.headers.get("retry-after"):
-        headers["Retry-After"] = retry_after
-    return web.Response(body=body, status=answer.status, headers=headers)
-
-
-def _headers(call: Call, target: Target) -> dict[str, str]:
-    headers = {REQUEST_ID: call.request_id, REVISION_HEADER: target.revision.name}
-    if call.held:
-        headers[HELD_HEADER] = f"{call.held:.3f}"
-    return headers
-
-
-def upstream_id(request_id: str) -> str:
-    """The request's id with something of our own: engines use it as a key, and two clients may send the same."""
-    return f"{request_id}-{os.urandom(6).hex()}"
+    async def _ask(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        target: Target,
+        endpoint: Endpoint,
+        *,
+        meter: RevisionMeter,
+        body: bytes,
+        span: AttemptSpan | None,
+    ) -> tuple[web.StreamResponse, int]:
+        path, stream, within = PATHS[call.inference.kind], call.inference.stream, call.deadline - time.monotonic()
+        answer = await self._upstream.ask(
+            endpoint,
+            path,
+            body,
+            request_id=call.upstream_id(),
+            trace=call.trace if span is None else span.context,
+            within=within,
+            quiet=min(call.limits.first_byte, within) if stream else within,
+        )
+        async with answer:
+            if answer.status == NO_SUCH_ROUTE:
+                raise UnsupportedEndpointError(call.inference.model, path)
+            if stream and answer.status == 200:
+                return await relay(request, call, target, answer, meter)
+            return whole(call, target, await answer.read(), answer, meter), answer.status

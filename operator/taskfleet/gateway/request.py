@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from taskfleet.gateway import responses
 from taskfleet.gateway.errors import BadRequestError
 from taskfleet.gateway.shaping import Kind, Shaper
 
@@ -23,31 +24,49 @@ class InferenceRequest:
         """Applies the task's settings, once, before the first attempt. Raises BadRequestError."""
         if not shaper.idle:
             shaper.shape(self.body, self.kind)
-        if self.stream and not self.usage_wanted:
+        if self.stream and not self.usage_wanted and self.kind is not Kind.RESPONSE:
             # Tokens are counted for streams too; the chunk that tells them is taken out again on the way back.
             options = self.body.get("stream_options") or {}
             self.body["stream_options"] = {**options, "include_usage": True}
 
     def encode(self, engine_model: str) -> bytes:
-        """The body for a pod, with the model's name inside the engine."""
+        """The body for a pod, with the model's name inside the engine. Raises BadRequestError."""
         self.body["model"] = engine_model
-        return orjson.dumps(self.body)
+        try:
+            return orjson.dumps(self.body)
+        except TypeError as error:
+            # orjson reads 1,024 levels and writes 254.
+            raise BadRequestError(f"The body can't be passed on: {error}", code="invalid_json") from None
 
     def conversation(self) -> str:
         """What stays the same for all turns of a conversation, for choices that stick to it: its first messages, or the prompt's beginning."""
         if self.kind is Kind.COMPLETION:
-            return str(self.body.get("prompt"))[:512]
-        messages = self.body.get("messages")
+            return _beginning(self.body.get("prompt"))
+        items = self.body.get("messages" if self.kind is Kind.CHAT else "input")
+        if not isinstance(items, list) or self.kind is Kind.EMBEDDING:
+            return _beginning(items)
         first = []
-        for message in messages if isinstance(messages, list) else ():
-            first.append(str(message)[:512])
-            if isinstance(message, dict) and message.get("role") == "user":
+        for item in items:
+            first.append(_beginning(item))
+            if isinstance(item, dict) and item.get("role") == "user":
                 break
         return "\n".join(first)
 
 
+def _beginning(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:512]
+    try:
+        return orjson.dumps(value).decode()[:512]
+    except TypeError:
+        return ""  # nested too deeply; `encode` will refuse it
+
+
 def parse(raw: bytes, kind: Kind) -> InferenceRequest:
-    """Raises BadRequestError naming the field that is wrong."""
+    """Raises BadRequestError naming the field that is wrong.
+
+    Of a field that stands there twice the last counts, for the engine too: it gets what was understood here, not what was sent.
+    """
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -60,11 +79,15 @@ def parse(raw: bytes, kind: Kind) -> InferenceRequest:
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequestError("'stream' must be true or false", param="stream")
+    if stream and kind is Kind.EMBEDDING:
+        raise BadRequestError("Embeddings are not streamed", param="stream")
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise BadRequestError("'stream_options' must be an object", param="stream_options")
     if options is not None and not stream:
         raise BadRequestError("'stream_options' is for streams only", param="stream_options")
+    if kind is Kind.RESPONSE:
+        responses.refuse_state(body)
     return InferenceRequest(
         kind=kind,
         model=model,

@@ -1,23 +1,24 @@
 """The public API: addresses, identity, limits, and errors as OpenAI's clients expect them. What happens to a request behind that is the proxy's business.
 
-Built on aiohttp's bare server: its application layer (resolver, middlewares, signals) costs a tenth of a request and gives nothing that three addresses need.
+Built on aiohttp's bare server: its application layer (resolver, middlewares, signals) costs a tenth of a request and gives nothing that five addresses need.
 """
 
 import asyncio
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import ClientConnectionResetError, web
 
-from taskfleet.gateway import models
+from taskfleet.gateway import media, models, responses
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.auth import Access, Caller
+from taskfleet.gateway.body import BodyReader
+from taskfleet.gateway.call import Call
+from taskfleet.gateway.cors import Cors
 from taskfleet.gateway.errors import (
     ApiError,
-    BadRequestError,
     MethodNotAllowedError,
     ModelNotFoundError,
     NotFoundError,
@@ -25,24 +26,28 @@ from taskfleet.gateway.errors import (
     TooManyRequestsError,
     TooSlowError,
 )
-from taskfleet.gateway.meter import Meter
+from taskfleet.gateway.meter import CLIENT_GONE, Meter
 from taskfleet.gateway.model_name import parse
+from taskfleet.gateway.places import Place, Places
 from taskfleet.gateway.proxy import PATHS, Proxy
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.gateway.shaping import Kind
+from taskfleet.gateway.time_limits import TimeLimits
+from taskfleet.gateway.trace_context import trace_context
+from taskfleet.gateway.tracing import RequestSpan, Tracing
 from taskfleet.gateway.upstream import REQUEST_ID
+from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
 MODELS = "/v1/models"
 _KINDS = {path: kind for kind, path in PATHS.items()}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_READING, _ASKING = "GET, HEAD, OPTIONS", "POST, OPTIONS"
 
 
 class PublicApi:
-    """Handles requests of clients. `open_requests` counts those in work; set `closing` and connections are not kept alive any longer."""
+    """Handles requests of clients. Set `closing` and connections are not kept alive any longer."""
 
     def __init__(
         self,
@@ -51,20 +56,28 @@ class PublicApi:
         access: Access,
         proxy: Proxy,
         meter: Meter,
-        max_body_bytes: int,
-        body_seconds: float,
-        max_open_requests: int,
+        places: Places,
+        reader: BodyReader,
+        limits: TimeLimits,
+        cors: Cors,
+        tracing: Tracing | None,
     ) -> None:
         self._table = table
         self._access = access
         self._proxy = proxy
         self._meter = meter
-        self._max_body_bytes = max_body_bytes
-        self._body_seconds = body_seconds
-        self._max_open_requests = max_open_requests
-        self.open_requests = 0
+        self._places = places
+        self._reader = reader
+        self._limits = limits
+        self._cors = cors
+        self._tracing = tracing
         self.closing = False
         self._idle = asyncio.Event()
+
+    @property
+    def open_requests(self) -> int:
+        """Requests in work."""
+        return self._places.open
 
     async def idle(self) -> None:
         """Returns when, after `closing` was set, nothing is in work."""
@@ -75,41 +88,70 @@ class PublicApi:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request."""
         request_id = _request_id(request)
-        self.open_requests += 1
+        place = self._places.enter()
+        span = None if self._tracing is None else self._span(self._tracing, request)
+        code = CLIENT_GONE
         try:
-            response = await self._dispatch(request, request_id)
-        except ApiError as error:
-            self._meter.errors.labels(str(error.status)).inc()
-            response = _refusal(error)
-        except (ClientConnectionResetError, ConnectionResetError):
-            raise
-        except Exception:
-            log.exception("request failed")
-            self._meter.errors.labels("500").inc()
-            response = _refusal(ApiError("The gateway failed; this is its fault"))
+            response = await self._answer(request, place, request_id, span)
+            code = response.status
         finally:
-            self.open_requests -= 1
+            place.leave()
+            if span is not None:
+                span.end(code)
             if self.closing and not self.open_requests:
                 self._idle.set()
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
             response.headers["Server"] = "taskfleet"
+            for name, value in self._cors.headers(request.headers).items():
+                response.headers[name] = value
             if self.closing:
                 response.force_close()
         return response
 
-    async def _dispatch(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        if self.open_requests > self._max_open_requests:
-            raise TooManyRequestsError("The gateway has too many requests in work", retry_after=1)
-        path = request.path
+    async def _answer(self, request: web.BaseRequest, place: Place, request_id: str, span: RequestSpan | None) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, place, request_id, span)
+        except ApiError as error:
+            self._meter.errors.labels(str(error.status)).inc()
+            return _refusal(error)
+        except (ClientConnectionResetError, ConnectionResetError):
+            raise
+        except Exception:
+            log.exception("request failed", extra=fields(request_id=request_id, path=request.path))
+            self._meter.errors.labels("500").inc()
+            return _refusal(ApiError("The gateway failed; this is its fault"))
+
+    async def _dispatch(self, request: web.BaseRequest, place: Place, request_id: str, span: RequestSpan | None) -> web.StreamResponse:
+        path, method = request.path, request.method
+        if method == "OPTIONS":
+            return self._options(request)
+        self._places.check()
         if kind := _KINDS.get(path):
-            _only(request, "POST")
-            return await self._infer(request, kind, request_id)
-        if path == MODELS or path.startswith(f"{MODELS}/"):
-            _only(request, "GET")
-            caller = await self._access.caller(request.headers)
-            return await self._models(caller, path.removeprefix(MODELS).removeprefix("/"))
-        raise NotFoundError("There is nothing at this address; the API is /v1/chat/completions, /v1/completions and /v1/models")
+            if method != "POST":
+                raise MethodNotAllowedError(_ASKING)
+            return await self._infer(request, place, kind, request_id, span)
+        if _allowed(path) is None:
+            raise NotFoundError(f"There is nothing at this address; the API is {', '.join(_KINDS)} and {MODELS}")
+        if path.startswith(f"{responses.PATH}/"):
+            raise NotFoundError(responses.NOT_STORED)
+        if method not in ("GET", "HEAD"):
+            raise MethodNotAllowedError(_READING)
+        caller = await self._caller(request, place)
+        return await self._models(caller, path.removeprefix(MODELS).removeprefix("/"))
+
+    def _options(self, request: web.BaseRequest) -> web.Response:
+        """Without a token: browsers ask before they send one."""
+        allowed = f"{_ASKING}, GET, HEAD" if request.path == "*" else _allowed(request.path)
+        if allowed is None:
+            raise NotFoundError("There is nothing at this address")
+        return web.Response(status=204, headers={"Allow": allowed, **self._cors.preflight(request.headers, allowed)})
+
+    async def _caller(self, request: web.BaseRequest, place: Place) -> Caller:
+        caller = await self._access.caller(request.headers)
+        if caller.identity is not None:
+            place.of_caller(caller.identity.username)
+        return caller
 
     async def _models(self, caller: Caller, name: str) -> web.Response:
         if name:
@@ -118,56 +160,54 @@ class PublicApi:
             found = await models.listing(self._table, self._access, caller)
         return web.Response(body=orjson.dumps(found), content_type="application/json")
 
-    async def _infer(self, request: web.BaseRequest, kind: Kind, request_id: str) -> web.StreamResponse:
-        caller = await self._access.caller(request.headers)
-        raw = await self._body(request)
+    async def _infer(
+        self, request: web.BaseRequest, place: Place, kind: Kind, request_id: str, span: RequestSpan | None
+    ) -> web.StreamResponse:
+        caller = await self._caller(request, place)
+        limits = self._limits.shortened(request.headers)
+        raw = await self._reader.read(request, place)
         inference = requests.parse(raw, kind)
+        media.refuse_addresses(inference.body)
         name = parse(inference.model, own_namespace=caller.namespace)
         if name is None:
             raise ModelNotFoundError(inference.model)
         await models.authorise(self._table, self._access, caller, name, inference.model)
-        return await self._proxy.answer(request, name, raw, inference, request_id=request_id)
+        place.of_namespace(name.namespace)
+        if span is not None:
+            span.about(request_id=request_id, model=name.public, namespace=name.namespace, stream=inference.stream)
+        call = Call(
+            name=name,
+            raw=raw,
+            inference=inference,
+            request_id=request_id,
+            limits=limits,
+            answer_headers=self._cors.headers(request.headers),
+            trace=trace_context(request.headers),
+            span=span,
+        )
+        return await self._proxy.answer(request, call)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        length = request.content_length
-        if length is not None and length > self._max_body_bytes:
-            raise self._too_large()
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            # Only now: a client that waits for it has not sent what it may not, or what is too long.
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        if request.content.is_eof():
-            return await self._read(request)
-        try:
-            async with asyncio.timeout(self._body_seconds):
-                return await self._read(request)
-        except TimeoutError:
-            raise TooSlowError("The request's body did not come in time") from None
-
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        chunks, size = [], 0
-        try:
-            while chunk := await request.content.readany():
-                size += len(chunk)
-                if size > self._max_body_bytes:
-                    raise self._too_large()
-                chunks.append(chunk)
-        except web.PayloadAccessError as error:
-            raise BadRequestError(f"The body can't be read: {error}", code="invalid_body") from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(f"The body is longer than {self._max_body_bytes} bytes")
+    def _span(self, tracing: Tracing, request: web.BaseRequest) -> RequestSpan | None:
+        """Only addresses and methods that exist have one: names of spans must not be a client's to choose."""
+        path = request.path
+        if path not in _KINDS and path != MODELS:
+            return None
+        method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "_OTHER"
+        return tracing.request(method, path, trace_context(request.headers))
 
 
-def _only(request: web.BaseRequest, method: str) -> None:
-    if request.method != method:
-        raise MethodNotAllowedError(method)
+def _allowed(path: str) -> str | None:
+    """Methods that an address answers; None where there is nothing."""
+    if path in _KINDS:
+        return _ASKING
+    if path == MODELS or path.startswith((f"{MODELS}/", f"{responses.PATH}/")):
+        return _READING
+    return None
 
 
 def _refusal(error: ApiError) -> web.Response:
     response = web.Response(body=error.body(), status=error.status, headers=error.headers(), content_type="application/json")
-    if isinstance(error, TooLargeError | TooSlowError):
+    if isinstance(error, TooLargeError | TooSlowError | TooManyRequestsError):
         # What the client is still sending is not read.
         response.force_close()
     return response
@@ -176,8 +216,3 @@ def _refusal(error: ApiError) -> web.Response:
 def _request_id(request: web.BaseRequest) -> str:
     given = request.headers.get(REQUEST_ID, "")
     return given if _REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
-
-
-def server(handler: Handler) -> web.Server:
-    """Aiohttp's server for a handler. A client that leaves cancels its handler, and with it the work on its request."""
-    return web.Server(handler, access_log=None, handler_cancellation=True, keepalive_timeout=75)

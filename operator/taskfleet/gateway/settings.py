@@ -1,10 +1,11 @@
 """Settings of a gateway replica: TASKFLEET_* environment variables, which the chart sets (docs/reference/settings.md)."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from taskfleet.gateway.places import CALLER_SHARE
 from taskfleet.names import GATEWAY_AUDIENCE, INTERNAL_AUDIENCE, account_subject
 from taskfleet.settings import Settings
 
@@ -39,10 +40,27 @@ class GatewaySettings(Settings):
         float, Field(gt=0, le=30, description="After this an API server that does not answer counts as out of reach.")
     ] = 3.0
 
+    cors_origins: Annotated[
+        str, Field(description="Comma-separated origins whose web pages may call, or *; none if empty.", pattern=r"^(\*|[^*\s]*)$")
+    ] = ""
+
+    max_connections: Annotated[int, Field(ge=1, description="Clients' connections at once in this replica; 503 above it.")] = 10_000
     max_body_bytes: Annotated[int, Field(ge=1024, description="Longest request body; 413 above it.")] = 8 * 1024 * 1024
+    max_buffered_body_bytes: Annotated[
+        int, Field(ge=4096, description="Bodies of all requests in work together, a quarter of it for one caller; 429 above it.")
+    ] = 256 * 1024 * 1024
+    header_timeout_seconds: Annotated[float, Field(gt=0, description="Until a request's head has come; 408 after it.")] = 10.0
+    idle_timeout_seconds: Annotated[float, Field(gt=0, description="Of a client's connection between two requests.")] = 75.0
+    stall_timeout_seconds: Annotated[
+        float, Field(gt=0, description="A client that takes nothing of what it is sent for so long is cut off.")
+    ] = 30.0
     body_timeout_seconds: Annotated[float, Field(gt=0, description="Until a request's body has come; 408 after it.")] = 60.0
     max_open_requests: Annotated[int, Field(ge=1, description="Requests in work at once in this replica; 429 above it.")] = 4000
+    max_open_per_tenant: Annotated[
+        int, Field(ge=1, description="The same for one caller, and for the models of one namespace: nobody can use up the room of all.")
+    ] = 1000
     max_held_requests: Annotated[int, Field(ge=0, description="Requests that wait for a pod at once in this replica; 503 above it.")] = 1000
+    max_held_per_namespace: Annotated[int, Field(ge=0, description="The same for one namespace, with all its cold and broken tasks.")] = 400
     max_held_per_task: Annotated[int, Field(ge=0, description="The same for one task: a cold one can't use up the room of all.")] = 200
     hold_seconds: Annotated[
         float, Field(ge=0, description="How long a request waits for a pod to become able to answer; then 503. Covers a pod that rolls.")
@@ -52,12 +70,32 @@ class GatewaySettings(Settings):
     first_byte_timeout_seconds: Annotated[
         float, Field(gt=0, description="Until a stream begins: queueing and the prompt; 504 after it.")
     ] = 120.0
-    request_timeout_seconds: Annotated[float, Field(gt=0, description="For a whole answer; 504 after it.")] = 600.0
+    request_timeout_seconds: Annotated[
+        float, Field(gt=0, description="For a whole answer, all attempts and waiting included; 504 after it. Clients may ask for less.")
+    ] = 600.0
+
+    otlp_endpoint: Annotated[
+        str, Field(description="Where spans are sent over OTLP/HTTP, without the path; no spans if empty.", pattern=r"^(https?://\S+)?$")
+    ] = ""
+    trace_sample_percent: Annotated[float, Field(ge=0, le=100, description="Of requests that bring no decision of their own.")] = 100.0
 
     shutdown_delay_seconds: Annotated[
         float, Field(ge=0, description="New requests are still taken so long after SIGTERM: endpoints need that long to go everywhere.")
     ] = 5.0
     drain_seconds: Annotated[float, Field(ge=0, description="How long answers under way may take after that.")] = 300.0
+
+    @model_validator(mode="after")
+    def _room_for_one_body(self) -> Self:
+        if self.max_buffered_body_bytes < CALLER_SHARE * self.max_body_bytes:
+            raise ValueError(
+                f"max_buffered_body_bytes must be at least {CALLER_SHARE} times max_body_bytes: one caller may have so much of it"
+            )
+        return self
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """`cors_origins` as a set."""
+        return frozenset(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def operator_subject(self) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from taskfleet.api.taskmodel import Override, Task
+from taskfleet.gateway import responses
 from taskfleet.gateway.errors import BadRequestError
+from taskfleet.gateway.responses import INPUT
 
 Body = dict[str, Any]
-
-INPUT = "{input}"
 
 
 class InvalidTaskError(Exception):
@@ -24,10 +24,12 @@ class InvalidTaskError(Exception):
 
 
 class Kind(StrEnum):
-    """Which of OpenAI's two requests it is."""
+    """Which of OpenAI's requests it is."""
 
     CHAT = "chat"
     COMPLETION = "completion"
+    RESPONSE = "response"
+    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,65 @@ class Shaper:
 
     def shape(self, body: Body, kind: Kind) -> None:
         """Applies the task's settings to a request, in place. Raises BadRequestError naming the field that the task does not let callers set."""
+        if kind is Kind.EMBEDDING:
+            # Nothing is generated, so neither prompt nor parameters nor schema mean anything; models for retrieval do want words around their input.
+            self._shape_embedding(body)
+            return
+        response = kind is Kind.RESPONSE
         for parameter in self.parameters:
-            self._set(body, parameter.override, parameter.fields, parameter.value)
+            fields = _RESPONSE_FIELDS.get(parameter.override, parameter.fields) if response else parameter.fields
+            self._set(body, parameter.override, fields, parameter.value)
+        if response:
+            self._shape_response(body)
+            return
         if self.response_format is not None:
             self._set(body, Override.OUTPUT_SCHEMA, _FORMAT_FIELDS, self.response_format)
         if kind is Kind.CHAT:
             self._shape_messages(body)
         elif self.template is not None:
-            body["prompt"] = _template_prompt(self.template, body.get("prompt"))
+            body["prompt"] = _template_prompt(self.template, body.get("prompt"), "prompt")
+
+    def _shape_embedding(self, body: Body) -> None:
+        if self.template is None:
+            return
+        if body.get("messages") is not None:
+            raise BadRequestError("This model's task puts a prompt around the input, which must be in 'input'", param="messages")
+        body["input"] = _template_prompt(self.template, body.get("input"), "input")
+
+    def _shape_response(self, body: Body) -> None:
+        if self.response_format is not None:
+            self._set_text_format(body, self.response_format["json_schema"])
+        if self.system_prompt is None and self.template is None:
+            return
+        for field in responses.HISTORY_FIELDS:
+            if body.get(field) is not None:
+                raise BadRequestError("This model's task sets the prompt; requests may not", param=field, code="override_not_allowed")
+        if self.template is not None:
+            body["input"] = responses.with_template(self.template, body.get("input"))
+        if self.system_prompt is not None:
+            own = bool(body.get("instructions")) or responses.has_system_item(body.get("input"))
+            if own and Override.SYSTEM_PROMPT not in self.allowed:
+                param = "instructions" if body.get("instructions") else "input"
+                raise BadRequestError(
+                    "This model's task sets the system prompt; requests may not", param=param, code="override_not_allowed"
+                )
+            if not own:
+                body["instructions"] = self.system_prompt
+
+    def _set_text_format(self, body: Body, schema: Body) -> None:
+        """The same as `_set`, for a field within a field."""
+        text = body.get("text") or {}
+        if not isinstance(text, dict):
+            raise BadRequestError("'text' must be an object", param="text")
+        wanted = {"type": "json_schema", **schema}
+        given = {"text": text.get("format"), **{field: body.get(field) for field in _FORMAT_FIELDS}}
+        given = {field: value for field, value in given.items() if value is not None}
+        if not given:
+            body["text"] = {**text, "format": wanted}
+        elif Override.OUTPUT_SCHEMA not in self.allowed and given != {"text": wanted}:
+            raise BadRequestError(
+                "This model's task sets 'text.format'; requests may not", param=next(iter(given)), code="override_not_allowed"
+            )
 
     def _set(self, body: Body, override: Override, fields: tuple[str, ...], value: Any) -> None:
         given = [field for field in fields if body.get(field) is not None]
@@ -98,6 +151,8 @@ class Shaper:
 _SYSTEM_ROLES = ("system", "developer")
 # Every field by which vLLM takes an output format; the guided_* ones are the names of older versions.
 _FORMAT_FIELDS = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+# Where /v1/responses has another name for a parameter than the older requests.
+_RESPONSE_FIELDS = {Override.MAX_TOKENS: ("max_output_tokens",)}
 
 
 def compile_task(task: Task) -> Shaper:
@@ -156,9 +211,9 @@ def _template_message(template: str, message: Body) -> Body:
     raise BadRequestError("This model's task puts a prompt around the input, which must be text", param="messages")
 
 
-def _template_prompt(template: str, prompt: Any) -> str | list[str]:
+def _template_prompt(template: str, prompt: Any, param: str) -> str | list[str]:
     if isinstance(prompt, str):
         return template.replace(INPUT, prompt)
     if isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
         return [template.replace(INPUT, item) for item in prompt]
-    raise BadRequestError("This model's task puts a prompt around the input, which must be text", param="prompt")
+    raise BadRequestError("This model's task puts a prompt around the input, which must be text", param=param)

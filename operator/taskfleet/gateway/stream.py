@@ -28,11 +28,22 @@ class Usage:
 
 def usage_of(answer: object) -> Usage | None:
     """The usage that an answer or chunk states."""
-    usage = answer.get("usage") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict):
+        return None
+    # The last event of a streamed response carries the whole response.
+    whole = answer.get("response")
+    usage = (whole if isinstance(whole, dict) else answer).get("usage")
     if not isinstance(usage, dict):
         return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Usage(prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0)
+    # The newer names are those of /v1/responses.
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens"))
+    return Usage(_count(prompt), _count(completion))
+
+
+def _count(tokens: object) -> int:
+    # A pod's word is not trusted: a counter that is asked to count down raises.
+    return max(0, tokens) if isinstance(tokens, int) else 0
 
 
 class ModelRewriter:

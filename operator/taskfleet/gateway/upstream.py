@@ -10,6 +10,7 @@ from taskfleet.api.agent import NOT_HERE_STATUS
 from taskfleet.gateway.connections import Connections
 from taskfleet.gateway.errors import UpstreamTimedOutError
 from taskfleet.gateway.records import Endpoint
+from taskfleet.gateway.trace_context import TraceContext
 from taskfleet.gateway.wire import Connection, Head, NotConnectedError, WireError
 from taskfleet.kube.errors import KubeError
 
@@ -81,15 +82,6 @@ class Load:
         return {address for name, address in self._resting if name == model}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """In seconds."""
-
-    connect: float
-    first_byte: float
-    request: float
-
-
 class Answer:
     """A pod's answer, open: read it within `async with`. Leaving the block early breaks the connection, which ends the engine's work on it."""
 
@@ -129,26 +121,30 @@ class Answer:
 class Upstream:
     """Sends requests to agents."""
 
-    def __init__(self, tokens: PoolTokens, timeouts: Timeouts) -> None:
+    def __init__(self, tokens: PoolTokens, *, connect_seconds: float) -> None:
         self._tokens = tokens
-        self._timeouts = timeouts
-        self._connections = Connections(connect_seconds=timeouts.connect)
+        self._connections = Connections(connect_seconds=connect_seconds)
 
     def close(self) -> None:
         """Closes idle connections."""
         self._connections.close()
 
-    async def ask(self, endpoint: Endpoint, path: str, body: bytes, *, stream: bool, request_id: str) -> Answer:
-        """The pod's answer, whatever its status, but for those that mean another pod. Raises ElsewhereError, UpstreamTimedOutError."""
+    async def ask(
+        self, endpoint: Endpoint, path: str, body: bytes, *, request_id: str, trace: TraceContext | None, within: float, quiet: float
+    ) -> Answer:
+        """The pod's answer, whatever its status, but for those that mean another pod. Raises ElsewhereError, UpstreamTimedOutError.
+
+        `within` seconds for all of it, and `quiet` seconds at most without a byte.
+        """
         try:
             token = await self._tokens.get(endpoint.pool_uid)
         except KubeError as error:
             raise ElsewhereError("no-token", message=str(error)) from error
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {endpoint.address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-            f"{REQUEST_ID}: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{REQUEST_ID}: {request_id}\r\n{trace.lines() if trace else ''}Content-Length: {len(body)}\r\n\r\n"
         )
-        answer = await self._send(endpoint, head.encode() + body, stream=stream)
+        answer = await self._send(endpoint, head.encode() + body, within=within, quiet=quiet)
         if answer.status == 502:
             async with answer:
                 raise ElsewhereError("broken", executed=True, message=_text(await answer.read()))
@@ -157,7 +153,7 @@ class Upstream:
                 raise ElsewhereError(reason, message=_text(await answer.read()))
         return answer
 
-    async def _send(self, endpoint: Endpoint, request: bytes, *, stream: bool) -> Answer:
+    async def _send(self, endpoint: Endpoint, request: bytes, *, within: float, quiet: float) -> Answer:
         try:
             connection = await self._connections.take(endpoint)
         except NotConnectedError as error:
@@ -166,8 +162,7 @@ class Upstream:
         def give_back(used: Connection) -> None:
             self._connections.give_back(endpoint, used)
 
-        limits = self._timeouts
-        connection.request(request, within=limits.request, quiet=limits.first_byte if stream else limits.request)
+        connection.request(request, within=within, quiet=quiet)
         try:
             return Answer(await connection.head(), connection, give_back)
         except TimeoutError:

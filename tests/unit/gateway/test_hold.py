@@ -11,7 +11,7 @@ A, B = ("finance", "a"), ("finance", "b")
 
 
 def test_one_task_cannot_take_all_places() -> None:
-    hold = Hold(total=3, per_task=2)
+    hold = Hold(total=3, per_namespace=100, per_task=2)
     with hold.place(A), hold.place(A):
         with pytest.raises(UnavailableError) as full, hold.place(A):
             pass
@@ -24,7 +24,7 @@ def test_one_task_cannot_take_all_places() -> None:
 
 
 def test_place_is_free_again_after_an_error() -> None:
-    hold = Hold(total=1, per_task=1)
+    hold = Hold(total=1, per_namespace=100, per_task=1)
     with pytest.raises(RuntimeError), hold.place(A):
         raise RuntimeError
     with hold.place(A):

@@ -13,6 +13,8 @@ from tests.unit.gateway.pods import Pod, hang
 from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import CHAT, MODEL, Rights, running, serve
 
+JSON = {"Content-Type": "application/json"}
+
 
 async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
     error: dict[str, Any] = (await response.json())["error"]
@@ -184,7 +186,7 @@ async def test_long_body_is_refused_whether_its_length_is_announced_or_not() -> 
 
     async with Pod("a", models={MODEL}) as pod, running(pod, max_body_bytes=10_000) as world:
         for data in (b"x" * 10_001, chunks()):
-            async with world.client.post(world.url + CHAT, data=data) as response:
+            async with world.client.post(world.url + CHAT, data=data, headers=JSON) as response:
                 assert response.status == 413
                 assert (await problem(response))["code"] == "request_too_large"
 
@@ -273,7 +275,7 @@ async def test_client_that_sends_its_body_too_slowly_gives_its_place_back() -> N
         await asyncio.sleep(30)
 
     async with Pod("a", models={MODEL}) as pod, running(pod, body_timeout_seconds=0.2) as world:
-        async with world.client.post(world.url + CHAT, data=slow()) as response:
+        async with world.client.post(world.url + CHAT, data=slow(), headers=JSON) as response:
             assert response.status == 408
             assert (await problem(response))["code"] == "request_timeout"
         assert world.gateway.api.open_requests == 0

@@ -1,5 +1,6 @@
 """A gateway in a test: the real server, proxy and route table on a loopback port; tokens for pools and callers come from here."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,11 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from taskfleet.gateway.auth import Access, Caller, OpenAccess
 from taskfleet.gateway.errors import UnauthenticatedError
-from taskfleet.gateway.main import Gateway, assemble, timeouts
+from taskfleet.gateway.main import Gateway, assemble, public_server, start_tracing, upstream
 from taskfleet.gateway.routes import RouteTable
-from taskfleet.gateway.server import server
 from taskfleet.gateway.settings import GatewaySettings
-from taskfleet.gateway.upstream import PoolTokens, Upstream
+from taskfleet.gateway.upstream import PoolTokens
 from taskfleet.names import engine_name
 from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
 from tests.unit.gateway.pods import Pod
@@ -91,11 +91,12 @@ async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens |
     chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 5.0, **settings})
     registry = CollectorRegistry()
     async with aiohttp.ClientSession() as client:
-        sender = Upstream(tokens or Tokens(), timeouts(chosen))
-        gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry)
+        sender = upstream(chosen, tokens or Tokens())
+        tracing = start_tracing(chosen)
+        gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry, tracing=tracing)
         if pods:
             serve(gateway.table, *pods)
-        public = web.ServerRunner(server(gateway.api.handle), shutdown_timeout=0.1)
+        public = web.ServerRunner(public_server(chosen, gateway), shutdown_timeout=0.1)
         await public.setup()
         site = web.TCPSite(public, "127.0.0.1", 0)
         await site.start()
@@ -105,3 +106,5 @@ async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens |
         finally:
             await public.cleanup()
             sender.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)

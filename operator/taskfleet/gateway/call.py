@@ -1,0 +1,81 @@
+"""One client's request on its way: what was asked, what it has been through, and what its answer carries."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from taskfleet.gateway import request as requests
+from taskfleet.gateway.meter import RevisionMeter
+from taskfleet.gateway.model_name import ModelName
+from taskfleet.gateway.records import Key
+from taskfleet.gateway.request import InferenceRequest
+from taskfleet.gateway.routes import Target
+from taskfleet.gateway.time_limits import TimeLimits
+from taskfleet.gateway.trace_context import TraceContext
+from taskfleet.gateway.tracing import RequestSpan
+from taskfleet.gateway.upstream import REQUEST_ID
+
+REVISION_HEADER = "x-taskfleet-revision"
+HELD_HEADER = "x-taskfleet-held-seconds"
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """`request_id` is the client's or ours; `answer_headers` are those of every answer to this client."""
+
+    name: ModelName
+    raw: bytes
+    inference: InferenceRequest
+    request_id: str
+    limits: TimeLimits
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    trace: TraceContext | None = None  # the client's
+    span: RequestSpan | None = None  # where spans are made
+    began: float = field(default_factory=time.monotonic)
+    meter: RevisionMeter | None = None  # of the revision that was tried last
+    held: float = 0.0  # seconds that it has waited
+    give_up: float | None = None  # monotonic; set at the first trouble
+    rounds: int = 0  # over all pods, without success
+    attempts: int = 0  # counted where spans are made
+    executed: int = 0  # attempts that may have reached an engine
+    tried: dict[str, set[str]] = field(default_factory=dict)  # in this round: addresses by engine model
+    prepared_for: str | None = None  # UID of the revision whose settings are in `inference`
+    _conversation: str | None = None
+
+    @property
+    def task(self) -> Key:
+        """The TaskModel's namespace and name."""
+        return self.name.namespace, self.name.name
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic: nothing of it goes on after this, however often it was tried."""
+        return self.began + self.limits.request
+
+    def body_for(self, target: Target) -> bytes:
+        """The body for a revision: its own prompt, defaults and schema. Raises BadRequestError."""
+        if self.prepared_for != target.revision.uid:
+            if self.prepared_for is not None:
+                self.inference = requests.parse(self.raw, self.inference.kind)
+            self.inference.prepare(target.revision.shaper)
+            self.prepared_for = target.revision.uid
+        return self.inference.encode(target.model)
+
+    def conversation(self) -> str:
+        """What choices stick to: of the request as the client sent it, whatever a task has put around it since."""
+        if self._conversation is None:
+            original = self.inference if self.prepared_for is None else requests.parse(self.raw, self.inference.kind)
+            self._conversation = original.conversation()
+        return self._conversation
+
+    def upstream_id(self) -> str:
+        """The request's id with something of our own: engines use it as a key, and two clients may send the same."""
+        return f"{self.request_id}-{os.urandom(6).hex()}"
+
+    def headers(self, target: Target) -> dict[str, str]:
+        """Headers of the answer beside Content-Type."""
+        headers = {**self.answer_headers, REQUEST_ID: self.request_id, REVISION_HEADER: target.revision.name}
+        if self.held:
+            headers[HELD_HEADER] = f"{self.held:.3f}"
+        return headers
