@@ -1,8 +1,10 @@
 """The tables of the troubleshooting page: nothing that people can meet is missing, and nothing stands there that they can't."""
 
+import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -115,3 +117,28 @@ def test_the_page_speaks_of_every_reason_once_in_its_table() -> None:
     _, _, table = (ROOT / PAGE).read_text().partition("\n## Reasons\n")
     for reason in Reason:
         assert table.count(f"\n| `{reason.value}` | ") == 1, reason
+
+
+def error_codes() -> set[str]:
+    """Every value of `error.code` that the gateway can answer with, from its source."""
+    codes: set[str] = set()
+    for path in (ROOT / "operator/taskfleet/gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
+                codes.add(str(node.value.value))
+            elif isinstance(node, ast.ClassDef):
+                codes |= {str(one.value.value) for one in node.body if _names_code(one) and isinstance(one.value, ast.Constant)}
+    return codes
+
+
+def _names_code(node: ast.stmt) -> TypeGuard[ast.Assign | ast.AnnAssign]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == "code" for target in targets)
+
+
+def test_the_page_explains_every_error_that_a_client_can_get() -> None:
+    _, _, section = (ROOT / PAGE).read_text().partition("\n## Requests get an error\n")
+    section, _, _ = section.partition("\n## ")
+    assert {"model_not_found", "queue_full", "upstream_failed"} <= error_codes()
+    missing = sorted(code for code in error_codes() if f"`{code}`" not in section)
+    assert not missing, f"'Requests get an error' in {PAGE} has no row for {missing}: say what it means to a client and what to do"
