@@ -98,6 +98,44 @@ def test_administration_is_the_operators_alone(fleet: Fleet, doors: tuple[Door, 
     assert door.ask(method, path, token=token_for(fleet.api, OPERATOR, door), body=body) not in {401, 403, 404}
 
 
+def token_of_pods(api: Api, door: Door, audience: Door | None = None) -> str:
+    """What the kubelet mounts into the pool's pods, or the same account's for another pool."""
+    uid = (audience or door).pool["metadata"]["uid"]
+    return api.token(door.pool["metadata"]["name"], door.tenant.namespace, audiences=[uid], seconds=600)
+
+
+@pytest.mark.parametrize("template", [agent.MANIFEST_PATH, agent.FILE_PATH], ids=["manifest", "file"])
+def test_copies_are_for_the_pools_own_pods(fleet: Fleet, doors: tuple[Door, Door], template: str) -> None:
+    door, other = doors
+    path = template.format(shelf="adapters", digest=fleet.artifact("tenancy").digest, file="adapter_config.json")
+    strangers = {
+        "nobody": "",
+        "the gateway": token_for(fleet.api, GATEWAY, door),
+        "the operator": token_for(fleet.api, OPERATOR, door),
+        "a token captured in another pool": token_of_pods(fleet.api, other),
+        "another pool's account with this pool's audience": token_of_pods(fleet.api, other, door),
+        "this pool's account with another pool's audience": token_of_pods(fleet.api, door, other),
+        "this pool's account with a token for the API server": fleet.api.token(door.pool["metadata"]["name"], door.tenant.namespace),
+        "a tenant's account with the pool's audience": fleet.api.token(
+            USER, door.tenant.namespace, audiences=[door.pool["metadata"]["uid"]], seconds=600
+        ),
+    }
+    for who, token in strangers.items():
+        assert door.ask("GET", path, token=token) in {401, 403}, who
+    assert door.ask("GET", path, token=token_of_pods(fleet.api, door)) == 200
+
+
+def test_token_of_pods_is_good_for_copies_alone(fleet: Fleet, doors: tuple[Door, Door]) -> None:
+    door, _ = doors
+    token = token_of_pods(fleet.api, door)
+    assert door.chat(token) == 403
+    for method, path, body in ADMINISTRATION:
+        assert door.ask(method, path, token=token, body=body) == 403, path
+    with pytest.raises(ApiError) as refused:
+        fleet.api.request("GET", POD.path(door.tenant.namespace), token=token)
+    assert refused.value.status == 401, "the API server refuses it"
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -220,7 +258,12 @@ def test_children_name_nothing_of_other_namespaces(fleet: Fleet, doors: tuple[Do
 def test_pods_of_pools_have_no_token_for_the_api_server(doors: tuple[Door, Door]) -> None:
     for door in doors:
         assert door.pod["spec"]["automountServiceAccountToken"] is False
-        assert "serviceAccountToken" not in json.dumps(door.pod["spec"]["volumes"])
+        projected = [source for volume in door.pod["spec"]["volumes"] for source in volume.get("projected", {}).get("sources", [])]
+        audiences = [source["serviceAccountToken"]["audience"] for source in projected if "serviceAccountToken" in source]
+        assert audiences == [door.pool["metadata"]["uid"]]
+        containers = [*door.pod["spec"]["initContainers"], *door.pod["spec"]["containers"]]
+        mounts = {one["name"]: {mount["name"] for mount in one["volumeMounts"]} for one in containers}
+        assert {name for name, volumes in mounts.items() if "pool" in volumes} == {"agent"}
 
 
 def test_all_our_pods_are_admitted_by_the_restricted_standard(fleet: Fleet, doors: tuple[Door, Door]) -> None:

@@ -30,6 +30,7 @@ from .waiting import wait_until
 
 MARK = "kind"
 REGISTRY_IMAGE = "registry:3"
+DELETABLE = "REGISTRY_STORAGE_DELETE_ENABLED=true"  # as in the registry without Docker: tests take artifacts away
 # The engine's libraries are built for Debian bookworm's Python.
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
 NETWORK = "kind"
@@ -195,7 +196,22 @@ def _create(instance: Instance, progress: Progress) -> None:
 def _ensure_registry(cluster: KindCluster) -> None:
     name = registry_container(cluster.instance)
     if not run(["docker", "ps", "--quiet", "--filter", f"name=^{name}$"]).strip():
-        run(["docker", "run", "--detach", "--name", name, "--network", NETWORK, "--publish", f"127.0.0.1::{PORT}", REGISTRY_IMAGE])
+        run(
+            [
+                "docker",
+                "run",
+                "--detach",
+                "--name",
+                name,
+                "--network",
+                NETWORK,
+                "--publish",
+                f"127.0.0.1::{PORT}",
+                "--env",
+                DELETABLE,
+                REGISTRY_IMAGE,
+            ]
+        )
     hosts = f'server = "http://{name}:{PORT}"\n\n[host."http://{name}:{PORT}"]\n  capabilities = ["pull", "resolve"]\n'
     folder = "/etc/containerd/certs.d/_default"
     run(["docker", "exec", "--interactive", cluster.node_name, "sh", "-c", f"mkdir -p {folder} && cat > {folder}/hosts.toml"], stdin=hosts)
