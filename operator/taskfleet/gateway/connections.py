@@ -1,6 +1,7 @@
 """Connections to agents that wait for their next request."""
 
 import asyncio
+import socket
 from collections import deque
 
 from taskfleet.gateway.records import Endpoint
@@ -8,6 +9,11 @@ from taskfleet.gateway.wire import Connection, NotConnectedError
 
 # Well below the 75 s after which aiohttp, the agent's server, closes an idle connection.
 IDLE_SECONDS = 15.0
+# A node that is lost says nothing more, not even that its connections have ended: without these, a request to a pod there would wait for its whole time limit, instead of
+# being repeated elsewhere. The other side's kernel answers, so a busy engine is not taken for a lost one. In whole seconds.
+PROBE_AFTER_SECONDS = 10
+PROBE_EVERY_SECONDS = 5
+LOST_AFTER_SECONDS = 20
 
 
 class Connections:
@@ -30,9 +36,10 @@ class Connections:
         host, _, port = endpoint.address.rpartition(":")
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(Connection, host.strip("[]"), int(port))
+                transport, connection = await asyncio.get_running_loop().create_connection(Connection, host.strip("[]"), int(port))
         except (OSError, TimeoutError) as error:
             raise NotConnectedError(f"{endpoint.address}: {error or 'no connection in time'}") from error
+        _notice_loss(transport.get_extra_info("socket"))
         return connection
 
     def give_back(self, endpoint: Endpoint, connection: Connection) -> None:
@@ -63,3 +70,11 @@ class Connections:
             if not idle:
                 del self._idle[endpoint]
         self._sweeping = loop.call_later(IDLE_SECONDS, self._sweep) if self._idle else None
+
+
+def _notice_loss(connected: socket.socket) -> None:
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_SECONDS)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_SECONDS)
+    # Of what was sent and is not acknowledged, probes included.
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_AFTER_SECONDS * 1000)
