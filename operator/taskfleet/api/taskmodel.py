@@ -88,7 +88,14 @@ class Task(Model):
     )
 
     description: Annotated[str | None, Field(max_length=1024, description="One or two sentences; agents choose tools by it.")] = None
-    system_prompt: Annotated[str | None, Field(min_length=1, max_length=MAX_TEXT, description="System message of every chat.")] = None
+    system_prompt: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TEXT,
+            description="System message of every chat. Text completions have none, and need SystemPrompt in allowOverrides.",
+        ),
+    ] = None
     prompt_template: Annotated[
         str | None, Field(min_length=1, max_length=MAX_TEXT, description="Text around the caller's input, which replaces {input}.")
     ] = None

@@ -73,8 +73,19 @@ class Shaper:
             self._set(body, Override.OUTPUT_SCHEMA, _FORMAT_FIELDS, self.response_format)
         if kind is Kind.CHAT:
             self._shape_messages(body)
-        elif self.template is not None:
+        else:
+            self._shape_prompt(body)
+
+    def _shape_prompt(self, body: Body) -> None:
+        if self.template is not None:
             body["prompt"] = _template_prompt(self.template, body.get("prompt"), "prompt")
+        elif self.system_prompt is not None and Override.SYSTEM_PROMPT not in self.allowed:
+            # A completion has no place for it, so it would be answered without.
+            raise BadRequestError(
+                "This model's task sets the system prompt, and a text completion has none: use /v1/chat/completions",
+                param="prompt",
+                code="override_not_allowed",
+            )
 
     def _shape_embedding(self, body: Body) -> None:
         if self.template is None:

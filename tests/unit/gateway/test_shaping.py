@@ -74,6 +74,14 @@ def test_template_stands_around_prompts_of_completions() -> None:
     assert refused.value.param == "prompt"
 
 
+def test_completion_cannot_leave_out_the_tasks_system_prompt() -> None:
+    with pytest.raises(BadRequestError, match="chat/completions") as refused:
+        shaped({"systemPrompt": "Be brief."}, {"prompt": "a"}, Kind.COMPLETION)
+    assert (refused.value.param, refused.value.reason) == ("prompt", "override_not_allowed")
+    free = {"systemPrompt": "Be brief.", "allowOverrides": ["SystemPrompt"]}
+    assert shaped(free, {"prompt": "a"}, Kind.COMPLETION) == {"prompt": "a"}
+
+
 def test_braces_in_the_input_are_text() -> None:
     assert shaped({"promptTemplate": "<{input}>"}, {"prompt": "{input} {x} {{"}, Kind.COMPLETION)["prompt"] == "<{input} {x} {{>"
 
