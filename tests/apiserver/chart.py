@@ -43,6 +43,7 @@ CASES = (
         {
             "gateway": {"auth": {"mode": "None"}, "replicas": 1, "service": {"type": "NodePort", "nodePort": 30080}},
             "insecureRegistries": ["registry.example:5000", "mirror.example"],
+            "artifacts": {"allowedNetworks": ["10.20.0.0/16", "fd00:20::/64"]},
             "log": {"level": "DEBUG", "style": "text"},
         },
     ),

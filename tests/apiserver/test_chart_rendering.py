@@ -121,6 +121,7 @@ def test_rendered_definitions_are_the_generated_ones(api_server: ApiServer, tmp_
         {"image": {"digest": "latest"}},
         {"log": {"level": "loud"}},
         {"insecureRegistries": ["http://registry.example"]},
+        {"artifacts": {"allowedNetworks": ["10.0.0.1"]}},
         {"networkPolicy": {"clients": [{"everybody": True}]}},
     ],
     ids=json.dumps,

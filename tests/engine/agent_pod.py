@@ -127,6 +127,7 @@ class Pod:
             "DRAIN_SECONDS": str(self.drain_seconds),
             "INSECURE_REGISTRIES": self.registry.host,
             "PEERS": ",".join(self.peers),
+            "ALLOWED_NETWORKS": "127.0.0.0/8",
         }
         environment = {**os.environ, **{f"TASKFLEET_{name}": value for name, value in variables.items()}}
         with (self.folder / "agent.log").open("ab") as log:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS = 60.0
 
 _STATUS = {
+    Reason.SOURCE_NOT_ALLOWED: 403,
     Reason.ARTIFACT_NOT_FOUND: 404,
     Reason.CREDENTIALS_MISSING: 424,
     Reason.SOURCE_UNAVAILABLE: 503,

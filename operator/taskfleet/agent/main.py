@@ -84,7 +84,10 @@ class Agent:
         metrics = AgentMetrics(self.board)
         self._store = Store(settings.store)
         self._access = Access(
-            credentials_directory=settings.credentials_dir, claims_directory=settings.claims_dir, insecure_hosts=settings.insecure_hosts
+            credentials_directory=settings.credentials_dir,
+            claims_directory=settings.claims_dir,
+            insecure_hosts=settings.insecure_hosts,
+            allowed_networks=settings.networks,
         )
         self._peers = Peers(
             token_file=settings.peer_token,

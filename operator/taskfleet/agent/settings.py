@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from taskfleet import names
+from taskfleet.artifacts.addresses import Network, parse_networks
 from taskfleet.settings import Settings
 
 
@@ -39,8 +40,22 @@ class AgentSettings(Settings):
     copy_bytes_per_second: Annotated[int, Field(ge=1, description="Bandwidth for all copies that are given to other pods together.")] = (
         128 * 1024 * 1024
     )
+    allowed_networks: Annotated[
+        str, Field(description="Comma-separated networks (CIDR), beside the public ones, from which artifacts may be fetched.")
+    ] = ""
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body.")] = 32 * 1024 * 1024
     stage_seconds: Annotated[float, Field(gt=0, description="How long fetching one artifact may take.")] = 3600
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """`allowed_networks`, read."""
+        return parse_networks(self.allowed_networks)
 
     @property
     def peer_token(self) -> Path:

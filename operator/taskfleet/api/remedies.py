@@ -30,6 +30,8 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.PROVEN: _NOTHING,
     Reason.RESOLVING: f"{_WAIT} A pool at zero pods is started for it.",
     Reason.LOADING: f"{_WAIT} Large adapters take as long as their download; the agent's log tells how far it is.",
+    Reason.SOURCE_NOT_ALLOWED: "Check the host that the message names. If it is yours and at a private address, the administrator can add its network to the "
+    "chart's value `artifacts.allowedNetworks`. It is asked again with growing pauses.",
     Reason.SOURCE_UNAVAILABLE: "Look at the source: the message quotes its answer. It is asked again with growing pauses; nothing has to be applied when it is back.",
     Reason.ARTIFACT_NOT_FOUND: "Check `source` and `version` for spelling, and that the version was pushed. It is looked up again by itself.",
     Reason.ARTIFACT_INVALID: "The message says what is wrong: a file that is missing or forbidden, shapes of another base, a rank or size above the class's limit. Push a corrected version and name it; a limit is the administrator's to raise.",

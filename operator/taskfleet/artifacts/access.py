@@ -1,24 +1,31 @@
 """How sources are reached, and what one artifact may take of time and room."""
 
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from taskfleet.artifacts.addresses import Lookup, Network, look_up
 from taskfleet.artifacts.errors import SourceUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Where the Secret's entries and the mounted claims are, and which hosts (with their ports) are asked over plain http.
+    """Where the Secret's entries and the mounted claims are, which hosts (with their ports) are asked over plain http, and from which networks beside the public
+    ones may be fetched.
 
-    Once `ended` is set, whatever is under way stops with SourceUnavailable: a thread can't be ended otherwise.
+    `tls` is None for the usual authorities; `lookup` finds the addresses of a host. Once `ended` is set, whatever is under way stops with SourceUnavailable:
+    a thread can't be ended otherwise.
     """
 
     credentials_directory: Path
     claims_directory: Path = Path("/claims")
     insecure_hosts: frozenset[str] = field(default_factory=frozenset)
+    allowed_networks: tuple[Network, ...] = ()
+    tls: ssl.SSLContext | None = None
+    lookup: Lookup = look_up
     ended: threading.Event = field(default_factory=threading.Event)
 
 

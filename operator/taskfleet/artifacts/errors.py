@@ -5,6 +5,7 @@ ArtifactError
 │   ├── SourceUnavailable        the source can't be reached, fails, or is too slow
 │   ├── ArtifactNotFound         the source answers, but has no such version
 │   ├── StillFetching            the bytes are on their way, and have to be there before anything can be said of them
+│   ├── SourceNotAllowed         the source is at an address, or sends us to one, that nothing is fetched from
 │   ├── CredentialsMissing       the source wants credentials that the namespace's Secret doesn't have (yet), or refuses those that it has
 │   └── StoreFull                the pod's store has no room for it now
 └── PermanentArtifactError       the same version will never be served; the source has to change
@@ -44,6 +45,12 @@ class ArtifactNotFound(RetryableArtifactError):  # noqa: N818
     """The source answers, but has no such version."""
 
     reason = Reason.ARTIFACT_NOT_FOUND
+
+
+class SourceNotAllowed(RetryableArtifactError):  # noqa: N818
+    """The source is at an address that nothing is fetched from. Names may resolve to another one later."""
+
+    reason = Reason.SOURCE_NOT_ALLOWED
 
 
 class StillFetching(RetryableArtifactError):  # noqa: N818

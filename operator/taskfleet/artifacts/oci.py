@@ -83,7 +83,7 @@ def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, 
 def _connect(source: str, *, key: str | None, access: Access, seconds: float) -> Registry:
     place: OciSource = parse(source)
     logins = credentials.read(access.credentials_directory, key, host=place.host)
-    return Registry(place, insecure=place.host in access.insecure_hosts, credentials=logins, time=TimeLimit.of(seconds, access))
+    return Registry(place, access=access, credentials=logins, time=TimeLimit.of(seconds, access))
 
 
 def _manifest(registry: Registry, reference: str) -> bytes:
@@ -91,7 +91,7 @@ def _manifest(registry: Registry, reference: str) -> bytes:
     response = registry.do_request(url, headers={"Accept": _ACCEPTED}, stream=True)
     if response.status_code != 200:
         raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for a manifest")
-    text = b"".join(registry.body(response, limit=manifest.MAX_MANIFEST_BYTES))
+    text = b"".join(response.pieces(limit=manifest.MAX_MANIFEST_BYTES))
     if len(text) > manifest.MAX_MANIFEST_BYTES:
         raise ArtifactInvalid(f"the manifest is larger than {manifest.MAX_MANIFEST_BYTES} bytes")
     return text
@@ -113,7 +113,7 @@ def _download(registry: Registry, blob: manifest.Blob, path: Path) -> None:
         raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for file {path.name}")
     hashed, size = hashlib.sha256(), 0
     with path.open("xb") as file:
-        for piece in registry.body(response, limit=blob.size):
+        for piece in response.pieces(limit=blob.size):
             hashed.update(piece)
             size += len(piece)
             file.write(piece)

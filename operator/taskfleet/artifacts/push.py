@@ -3,13 +3,12 @@
 import hashlib
 import json
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import oras.oci
 
-from taskfleet.artifacts.access import TimeLimit
+from taskfleet.artifacts import addresses
+from taskfleet.artifacts.access import Access, TimeLimit
 from taskfleet.artifacts.credentials import RegistryCredentials
 from taskfleet.artifacts.errors import ArtifactInvalid, SourceUnavailable
 from taskfleet.artifacts.filenames import check_name
@@ -29,8 +28,14 @@ def push(directory: Path, reference: str, *, insecure: bool = False, credentials
     repository, separator, tag = reference.removeprefix("oci://").rpartition(":")
     if not separator or "/" in tag:
         raise ArtifactInvalid(f"reference {reference!r} has no tag")
-    place, limit = parse(f"oci://{repository}"), TimeLimit(time.monotonic() + PUSH_SECONDS, threading.Event())
-    with Registry(place, insecure=insecure, credentials=credentials or RegistryCredentials(), time=limit) as registry:
+    place = parse(f"oci://{repository}")
+    # Nobody but the person who pushes has chosen the host.
+    access = Access(
+        credentials_directory=Path(), insecure_hosts=frozenset({place.host} if insecure else ()), allowed_networks=addresses.ANYWHERE
+    )
+    with Registry(
+        place, access=access, credentials=credentials or RegistryCredentials(), time=TimeLimit.of(PUSH_SECONDS, access)
+    ) as registry:
         return _upload(registry, _files(directory), check_tag(tag))
 
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from taskfleet import names
+from taskfleet.artifacts.addresses import parse_networks
 from taskfleet.resources.settings import PoolSettings
 from taskfleet.settings import Settings
 
@@ -30,6 +31,9 @@ class OperatorSettings(Settings):
     agent_image: Annotated[str, Field(min_length=1, description="Image of the agent; the operator's own.")]
     agent_image_pull_policy: Annotated[Literal["Always", "IfNotPresent", "Never"], Field(description="When to pull it.")] = "IfNotPresent"
     insecure_registries: Annotated[str, Field(description="Comma-separated hosts of registries that agents ask over plain http.")] = ""
+    allowed_networks: Annotated[
+        str, Field(description="Comma-separated networks (CIDR), beside the public ones, from which agents may fetch artifacts.")
+    ] = ""
 
     host: Annotated[str, Field(description="Address that probes and metrics listen on.")] = "0.0.0.0"
     probe_port: Annotated[int, Field(ge=0, le=65535, description="Liveness and readiness.")] = 8080
@@ -49,6 +53,13 @@ class OperatorSettings(Settings):
     lease_renew_seconds: Annotated[
         float, Field(ge=0.2, description="How often the leader renews; it gives up after three quarters of `lease_seconds` without.")
     ] = 3.0
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        # Every pool's agents get it: better that the operator doesn't start.
+        parse_networks(value)
+        return value
 
     @property
     def operator_subject(self) -> str:
@@ -73,6 +84,7 @@ class OperatorSettings(Settings):
             operator_namespace=self.namespace,
             agent_image_pull_policy=self.agent_image_pull_policy,
             insecure_registries=self.insecure_registries,
+            allowed_networks=self.allowed_networks,
             log_level=self.log_level,
             log_style=self.log_style,
         )

@@ -26,6 +26,7 @@ STALLING = frozenset(
         Reason.CLASS_NOT_ALLOWED,
         Reason.CLASS_INVALID,
         Reason.SUSPENDED,
+        Reason.SOURCE_NOT_ALLOWED,
         Reason.ARTIFACT_NOT_FOUND,
         Reason.ARTIFACT_INVALID,
         Reason.ENGINE_REJECTED,

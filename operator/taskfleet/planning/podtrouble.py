@@ -25,6 +25,7 @@ _LONG_RUN_SECONDS = 600.0
 _BASE_TROUBLE = frozenset(
     {
         Reason.SOURCE_UNAVAILABLE,
+        Reason.SOURCE_NOT_ALLOWED,
         Reason.ARTIFACT_NOT_FOUND,
         Reason.ARTIFACT_INVALID,
         Reason.DIGEST_MISMATCH,

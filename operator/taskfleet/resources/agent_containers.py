@@ -86,6 +86,7 @@ def _environment(pool: ModelPool, serving_class: ServingClass, settings: PoolSet
         "TASKFLEET_BASE_IMAGE": BASE_IMAGE_DIR if base_image(pool.spec, serving_class) else "",
         "TASKFLEET_DRAIN_SECONDS": str(engine.drain_seconds),
         "TASKFLEET_INSECURE_REGISTRIES": settings.insecure_registries,
+        "TASKFLEET_ALLOWED_NETWORKS": settings.allowed_networks,
         "TASKFLEET_LOG_LEVEL": settings.log_level,
         "TASKFLEET_LOG_STYLE": settings.log_style,
     }

@@ -12,5 +12,7 @@ class PoolSettings:
     agent_image_pull_policy: str = "IfNotPresent"
     # Comma-separated hosts of registries that are asked over plain http.
     insecure_registries: str = ""
+    # Comma-separated networks, beside the public ones, from which artifacts may be fetched.
+    allowed_networks: str = ""
     log_level: str = "INFO"
     log_style: str = "text"

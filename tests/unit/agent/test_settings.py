@@ -13,6 +13,13 @@ def test_the_init_step_needs_no_settings_at_all() -> None:
     assert AgentSettings.from_environment({}).run == Path("/run/taskfleet")
 
 
+def test_allowed_networks_are_a_list_of_networks() -> None:
+    settings = AgentSettings.from_environment({"TASKFLEET_ALLOWED_NETWORKS": "10.20.0.0/16, fd00::/8,"})
+    assert [str(network) for network in settings.networks] == ["10.20.0.0/16", "fd00::/8"]
+    with pytest.raises(SettingsError, match="TASKFLEET_ALLOWED_NETWORKS"):
+        AgentSettings.from_environment({"TASKFLEET_ALLOWED_NETWORKS": "10.20.0.1/16"})
+
+
 def test_insecure_hosts_are_a_list() -> None:
     settings = AgentSettings.from_environment({"TASKFLEET_INSECURE_REGISTRIES": "Registry.local:5000, other ,"})
     assert settings.insecure_hosts == {"registry.local:5000", "other"}

@@ -2,58 +2,18 @@
 
 import base64
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from taskfleet.artifacts import credentials, oci
 from taskfleet.artifacts.access import Access
+from taskfleet.artifacts.addresses import parse_networks
 from taskfleet.artifacts.errors import ArtifactError, CredentialsMissing, SourceUnavailable
+from tests.unit.artifacts.local_server import server
 
 SECRET = "wholly-secret"
-
-
-@dataclass
-class Server:
-    """A server that answers as it is told, and remembers who came with which `Authorization`."""
-
-    host: str
-    seen: list[tuple[str, str | None]] = field(default_factory=list)
-
-
-Answer = Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], bytes]]
-
-
-@contextmanager
-def server(answer: Answer) -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            running.seen.append((self.path, self.headers.get("Authorization")))
-            status, headers, body = answer(self)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running = Server(f"127.0.0.1:{listening.server_port}")
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    try:
-        yield running
-    finally:
-        listening.shutdown()
-        thread.join()
-        listening.server_close()
 
 
 def entry(folder: Path, *hosts: str) -> Path:
@@ -63,7 +23,9 @@ def entry(folder: Path, *hosts: str) -> Path:
 
 
 def resolve(host: str, folder: Path, *insecure: str) -> str:
-    access = Access(credentials_directory=folder, insecure_hosts=frozenset({host, *insecure}))
+    access = Access(
+        credentials_directory=folder, insecure_hosts=frozenset({host, *insecure}), allowed_networks=parse_networks("127.0.0.0/8")
+    )
     return oci.resolve(f"oci://{host}/x", "v1", None, key="key", access=access)
 
 

@@ -10,6 +10,7 @@ import requests
 
 from taskfleet.artifacts import lora, oci
 from taskfleet.artifacts.access import Access, FetchLimits
+from taskfleet.artifacts.addresses import parse_networks
 from taskfleet.artifacts.credentials import Login, RegistryCredentials
 from taskfleet.artifacts.errors import (
     ArtifactInvalid,
@@ -25,11 +26,12 @@ from tests.unit.artifacts.model_files import write_adapter
 from tests.unit.artifacts.registry_process import PASSWORD, USER, RegistryProcess
 
 LIMITS = FetchLimits(max_bytes=1_000_000, max_files=8, seconds=30)
+LOOPBACK = parse_networks("127.0.0.0/8")
 NOWHERE = "sha256:" + "0" * 64
 
 
 def access(registry: RegistryProcess, credentials: Path = Path("none")) -> Access:
-    return Access(credentials_directory=credentials, insecure_hosts=frozenset({registry.host}))
+    return Access(credentials_directory=credentials, insecure_hosts=frozenset({registry.host}), allowed_networks=LOOPBACK)
 
 
 def pushed(registry: RegistryProcess, folder: Path, name: str, tag: str = "v1") -> tuple[str, str]:
@@ -128,19 +130,19 @@ def test_what_the_registry_does_not_have_is_told_apart(registry: RegistryProcess
 def test_registry_is_asked_over_tls_unless_it_is_listed(registry: RegistryProcess, tmp_path: Path) -> None:
     source, _ = pushed(registry, write_adapter(tmp_path / "adapter"), "tls")
     with pytest.raises(SourceUnavailable):
-        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path))
+        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path, allowed_networks=LOOPBACK))
 
 
 @pytest.mark.parametrize("source", ["hf://org/model", "https://example.com/x", "s3://bucket/x", "nothing"])
 def test_other_sources_are_not_supported_yet(source: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSource):
-        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path))
+        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path, allowed_networks=LOOPBACK))
 
 
 @pytest.mark.parametrize("source", ["oci://host", "oci://host/UPPER", "oci://user@host/x", "oci://host/../x", "oci://host/x?y", "oci:///x"])
 def test_source_that_names_no_repository_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactInvalid):
-        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path))
+        oci.resolve(source, "v1", None, key=None, access=Access(credentials_directory=tmp_path, allowed_networks=LOOPBACK))
 
 
 def first_blob(registry: RegistryProcess, digest: str) -> Path:

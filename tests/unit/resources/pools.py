@@ -11,7 +11,10 @@ from taskfleet.resources.settings import PoolSettings
 from tests.unit.planning.builders import digest, key_for, member_of, pool_of, revision_of, serving_class, task_model
 
 SETTINGS = PoolSettings(
-    agent_image="registry.example/taskfleet:1.0", operator_namespace="taskfleet-system", insecure_registries="registry.local:5000"
+    agent_image="registry.example/taskfleet:1.0",
+    operator_namespace="taskfleet-system",
+    insecure_registries="registry.local:5000",
+    allowed_networks="10.20.0.0/16",
 )
 TRUST = Trust(
     issuer="https://issuer.example",

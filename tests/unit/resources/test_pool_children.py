@@ -228,7 +228,9 @@ class TestPodTemplate:
 
     def test_no_empty_value_is_applied(self) -> None:
         """The API server drops them, and the live object would never equal ours."""
-        assert list(_empty(list(children_of(serving_class(), settings=replace(SETTINGS, insecure_registries=""))))) == []
+        assert (
+            list(_empty(list(children_of(serving_class(), settings=replace(SETTINGS, insecure_registries="", allowed_networks=""))))) == []
+        )
 
 
 def _empty(value: Any, path: str = "") -> Any:
