@@ -45,9 +45,7 @@ class Reason(StrEnum):
     RESOLVING = "Resolving"  # the digest of the version is being looked up
     LOADING = "Loading"  # being fetched, verified or loaded
     SOURCE_UNAVAILABLE = "SourceUnavailable"  # the source can't be read now; retried with backoff
-    SOURCE_NOT_ALLOWED = (
-        "SourceNotAllowed"  # the source is at a network address that the administrator has not allowed; the message names the host
-    )
+    SOURCE_NOT_ALLOWED = "SourceNotAllowed"  # the source is at a network address that the administrator has not allowed
     ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # the source answers, but has no such version; retried with backoff
     ARTIFACT_INVALID = "ArtifactInvalid"  # the artifact can't be served: wrong files, base, rank or bytes
     ENGINE_REJECTED = "EngineRejected"  # the engine refused the adapter for good

@@ -4,7 +4,6 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,7 +15,7 @@ from taskfleet.artifacts.access import Access, TimeLimit
 from taskfleet.artifacts.addresses import Address, parse_networks
 from taskfleet.artifacts.errors import SourceNotAllowed, SourceUnavailable
 from taskfleet.artifacts.transport import Transport
-from tests.unit.artifacts.local_server import raw_server, server
+from tests.unit.artifacts.local_server import Script, raw_server, server
 
 LOOPBACK = "127.0.0.0/8"
 SECRET = {"Authorization": "Bearer wholly-secret"}
@@ -190,7 +189,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tls(certificate: Path) -> Iterator[ssl.SSLContext]:
+def tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     return context
@@ -253,7 +252,7 @@ def test_broken_answers_are_a_source_that_fails(answer: bytes) -> None:
         get(access(host), f"http://{host}/")
 
 
-def drip(first: bytes, drop: bytes) -> "tuple[threading.Event, object]":
+def drip(first: bytes, drop: bytes) -> tuple[threading.Event, Script]:
     ended = threading.Event()
 
     def say(connection: socket.socket) -> None:
@@ -282,7 +281,7 @@ def drip(first: bytes, drop: bytes) -> "tuple[threading.Event, object]":
 def test_server_that_never_comes_to_an_end_is_left_in_time(monkeypatch: pytest.MonkeyPatch, first: bytes, drop: bytes) -> None:
     monkeypatch.setattr(transport_module, "READ_SECONDS", 1.0)
     ended, say = drip(first, drop)
-    with raw_server(say) as host, pytest.raises(SourceUnavailable):  # type: ignore[arg-type]
+    with raw_server(say) as host, pytest.raises(SourceUnavailable):
         get(access(host), f"http://{host}/", seconds=1.0, limit=10**9)
     ended.set()
 
@@ -290,7 +289,7 @@ def test_server_that_never_comes_to_an_end_is_left_in_time(monkeypatch: pytest.M
 def test_server_that_drips_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "SLOW_SECONDS", 0.2)
     ended, say = drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x")
-    with raw_server(say) as host, pytest.raises(SourceUnavailable, match="too slow"):  # type: ignore[arg-type]
+    with raw_server(say) as host, pytest.raises(SourceUnavailable, match="too slow"):
         get(access(host), f"http://{host}/", limit=10**9)
     ended.set()
 
