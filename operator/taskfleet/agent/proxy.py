@@ -17,6 +17,7 @@ from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.problems import engine_failed, engine_unavailable, no_such_route, not_here, problem, require
 from taskfleet.agent.residents import Residents
 from taskfleet.agent.tokens import Caller, TokenVerifier
+from taskfleet.engines.web_errors import is_unknown_route
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Proxy:
             return engine_failed("the engine gave no answer")
         async with upstream:
             if upstream.status in (404, 405) and await _route_is_missing(upstream):
-                # vLLM has the routes of what its model can do: one for embeddings can't chat. That says nothing of the adapter.
+                # That says nothing of the adapter: a client must not be able to have it withdrawn by asking for what the model can't do.
                 return no_such_route(request.path)
             if upstream.status == 404:
                 # It doesn't know a model that it was proven to have. Nobody is told so: another pod, or this one in a moment, has it.
@@ -147,17 +148,10 @@ class Proxy:
 
 
 async def _route_is_missing(upstream: aiohttp.ClientResponse) -> bool:
-    """Whether an error is the web server's own, in its bare form or in vLLM's shape for errors, and not the engine's word about a model."""
-    if upstream.status == 405:
-        return True
     try:
-        answer: Any = orjson.loads(await upstream.read())
-    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
+        return is_unknown_route(upstream.status, await upstream.read())
+    except (aiohttp.ClientError, TimeoutError):
         return False
-    if not isinstance(answer, dict):
-        return False
-    error = answer.get("error")
-    return (error.get("message") if isinstance(error, dict) else answer.get("detail")) == "Not Found"
 
 
 def _passed_on(upstream: aiohttp.ClientResponse) -> dict[str, str]:

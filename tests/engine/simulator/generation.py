@@ -6,7 +6,7 @@ byte of the prompt, and four characters of the answer.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .schema import simplest
@@ -40,18 +40,21 @@ class Question:
     include_usage: bool
     schema: Any
     faults: Faults
+    tool: str | None = None  # the function to be called; the answer is its arguments then
+    body: dict[str, Any] = field(default_factory=dict)  # as it came: some of it is repeated in the answer
 
     @property
     def prompt_tokens(self) -> int:
         return len(self.prompt.encode()) + 1
 
 
-def read_chat(body: dict[str, Any]) -> Question:
+def read_chat(body: dict[str, Any], *, auto_tools: bool) -> Question:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise InvalidRequestError("messages: a list of messages is required")
     prompt = "\n".join(_text(message.get("content")) for message in messages) + " => "
-    return _question(body, prompt, body.get("max_completion_tokens") or body.get("max_tokens"))
+    question = _question(body, prompt, body.get("max_completion_tokens") or body.get("max_tokens"))
+    return _calling(question, [tool.get("function") or {} for tool in body.get("tools") or []], auto_tools=auto_tools)
 
 
 def read_completion(body: dict[str, Any]) -> Question:
@@ -62,6 +65,36 @@ def read_completion(body: dict[str, Any]) -> Question:
         raise InvalidRequestError("prompt: a text is required")
     # As in OpenAI's API of old: sixteen tokens, where nothing is said.
     return _question(body, prompt, body.get("max_tokens") or 16)
+
+
+def read_response(body: dict[str, Any]) -> Question:
+    given = body.get("input")
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise InvalidRequestError("input: a text or a list of items is required")
+    if body.get("previous_response_id"):
+        raise InvalidRequestError("nothing is stored here")
+    system = [body["instructions"]] if body.get("instructions") else []
+    prompt = "\n".join([*system, *(_text(item.get("content")) for item in items)]) + " => "
+    text = (body.get("text") or {}).get("format") or {}
+    question = replace(_question(body, prompt, body.get("max_output_tokens")), schema=text.get("schema"))
+    return _calling(question, body.get("tools") or [], auto_tools=True)
+
+
+def _calling(question: Question, tools: list[dict[str, Any]], *, auto_tools: bool) -> Question:
+    """VLLM can hold a model to a function that was named, or to any of them; whether one is called at all it leaves to the model where it can read that from its words."""
+    choice = question.body.get("tool_choice") or ("auto" if tools else "none")
+    if not tools or choice == "none":
+        return question
+    if choice == "auto":
+        if not auto_tools:
+            raise InvalidRequestError('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
+        return question
+    wanted = None if isinstance(choice, str) else choice.get("name") or (choice.get("function") or {}).get("name")
+    tool = next((tool for tool in tools if wanted in (None, tool.get("name"))), None)
+    if tool is None:
+        raise InvalidRequestError("Tool choice 'function' not found in 'tools' parameter.")
+    return replace(question, tool=tool["name"], schema=tool.get("parameters") or {"type": "object"})
 
 
 def answer(question: Question, adapter_digest: str | None) -> list[str]:
@@ -87,6 +120,7 @@ def _question(body: dict[str, Any], prompt: str, max_tokens: Any) -> Question:
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         schema=_schema(body),
         faults=_faults(body.get("sim") or {}),
+        body=body,
     )
 
 

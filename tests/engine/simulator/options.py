@@ -20,6 +20,8 @@ class Options:
     max_lora_rank: int
     max_num_seqs: int
     max_model_len: int | None
+    pooling: bool
+    auto_tools: bool
     startup_seconds: float
     load_seconds: float
     first_token_seconds: float
@@ -40,6 +42,8 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--max-model-len", type=int)
+    parser.add_argument("--runner", choices=["auto", "generate", "pooling"], default="auto")
+    parser.add_argument("--enable-auto-tool-choice", action="store_true")
     parser.add_argument("--sim-startup-seconds", type=float, default=0.5, help="from the start of the process until it listens")
     parser.add_argument("--sim-load-seconds", type=float, default=0.0, help="how long reading an adapter takes")
     parser.add_argument("--sim-first-token-seconds", type=float, default=0.0)
@@ -58,6 +62,8 @@ def parse(arguments: list[str]) -> Options:
         max_lora_rank=known.max_lora_rank,
         max_num_seqs=known.max_num_seqs,
         max_model_len=known.max_model_len,
+        pooling=known.runner == "pooling",
+        auto_tools=known.enable_auto_tool_choice,
         startup_seconds=known.sim_startup_seconds,
         load_seconds=known.sim_load_seconds,
         first_token_seconds=known.sim_first_token_seconds,

@@ -31,35 +31,49 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 
 
 class Shape:
-    """How one route writes its answers: chat or plain completion."""
+    """How one route writes its answers: chat or plain completion. `tool`: the function that the answer calls."""
 
-    def __init__(self, *, chat: bool, identity: str, created: int, model: str) -> None:
+    def __init__(self, *, chat: bool, identity: str, created: int, model: str, tool: str | None = None) -> None:
         self._chat = chat
+        self._tool = tool
+        self._identity = identity
         self._head = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{identity}", "created": created, "model": model}
 
     def whole(self, text: str, finish_reason: str, used: dict[str, int]) -> bytes:
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason, "stop_reason": None}
-        choice |= {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
+        choice |= {"message": {"role": "assistant", **self._said(text)}} if self._chat else {"text": text}
         return orjson.dumps(
             self._head | {"object": "chat.completion" if self._chat else "text_completion", "choices": [choice], "usage": used}
         )
 
-    def opening(self) -> bytes:
-        """The chunk before the first token; plain completions have none."""
-        return (
-            self._chunk([{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}])
-            if self._chat
-            else b""
-        )
+    def stream(
+        self, tokens: list[str], finish_reason: str, used: dict[str, int], *, include_usage: bool
+    ) -> tuple[bytes, list[bytes], bytes]:
+        """What comes before the tokens, one chunk for each, and what comes after. Plain completions have nothing before."""
+        opening = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        last = len(tokens) - 1
+        chunks = [
+            self._token(token, first=place == 0, finish_reason=finish_reason if place == last else None)
+            for place, token in enumerate(tokens)
+        ]
+        ending = (self._chunk([], usage=used) if include_usage else b"") + DONE
+        return self._chunk([opening]) if self._chat else b"", chunks, ending
 
-    def token(self, text: str, finish_reason: str | None) -> bytes:
+    def _token(self, text: str, *, first: bool, finish_reason: str | None) -> bytes:
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-        choice |= {"delta": {"content": text}} if self._chat else {"text": text}
+        if self._tool is not None:
+            begun = {"id": f"chatcmpl-tool-{self._identity}", "type": "function"} if first else {}
+            name = {"name": self._tool} if first else {}
+            choice |= {"delta": {"tool_calls": [{"index": 0, **begun, "function": {**name, "arguments": text}}]}}
+        else:
+            choice |= {"delta": {"content": text}} if self._chat else {"text": text}
         return self._chunk([choice])
 
-    def closing_usage(self, used: dict[str, int]) -> bytes:
-        """The last chunk, for who asked `stream_options.include_usage`."""
-        return self._chunk([], usage=used)
+    def _said(self, text: str) -> dict[str, Any]:
+        if self._tool is None:
+            return {"content": text}
+        call = {"id": f"chatcmpl-tool-{self._identity}", "type": "function", "function": {"name": self._tool, "arguments": text}}
+        return {"content": None, "tool_calls": [call]}
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         content = self._head | {"object": "chat.completion.chunk" if self._chat else "text_completion", "choices": choices, **more}

@@ -4,19 +4,31 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, Protocol
 
 import orjson
 from aiohttp import web
 
-from . import replies
+from . import embeddings, replies
 from .core import Core, CoreDeadError, Listed, NameListedError
-from .generation import InvalidRequestError, Question, answer, read_chat, read_completion
+from .generation import InvalidRequestError, Question, answer, read_chat, read_completion, read_response
 from .metrics import Metrics
 from .replies import RefusedError
+from .responses import ResponseShape
 from .weights import Adapter, AdapterBrokenError, AdapterMissingError
 
 VERSION = "0.32.0"
+
+
+class Writes(Protocol):
+    """One route's way to write an answer."""
+
+    def whole(self, text: str, finish_reason: str, used: dict[str, int]) -> bytes: ...
+
+    def stream(
+        self, tokens: list[str], finish_reason: str, used: dict[str, int], *, include_usage: bool
+    ) -> tuple[bytes, list[bytes], bytes]: ...
 
 
 class Server:
@@ -38,11 +50,15 @@ class Server:
                 web.get("/version", self.version),
                 web.get("/metrics", self.metrics),
                 web.get("/v1/models", self.models),
-                web.post("/v1/chat/completions", self.chat),
-                web.post("/v1/completions", self.completion),
                 web.post("/sim/faults", self.faults),
             ]
         )
+        # The routes of what the model can do, and no others.
+        if self._core.options.pooling:
+            application.add_routes([web.post("/v1/embeddings", self.embedding)])
+        else:
+            generating = {"/v1/chat/completions": self.chat, "/v1/completions": self.completion, "/v1/responses": self.response}
+            application.add_routes([web.post(path, handler) for path, handler in generating.items()])
         if self._core.options.enable_lora:
             application.add_routes([web.post("/v1/load_lora_adapter", self.load), web.post("/v1/unload_lora_adapter", self.unload)])
         return application
@@ -93,10 +109,42 @@ class Server:
         return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, read_chat, chat=True)
+        return await self._generate(request, partial(read_chat, auto_tools=self._core.options.auto_tools), self._chat_shape)
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, read_completion, chat=False)
+        return await self._generate(request, read_completion, self._completion_shape)
+
+    async def response(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, read_response, self._response_shape)
+
+    async def embedding(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        listed = self._listed(body.get("model"))
+        async with self._core.slots.take(listed.name if listed else None):
+            adapter = await self._core.adapter(listed) if listed else None
+            try:
+                content = embeddings.answer(
+                    body,
+                    model=listed.name if listed else self._name,
+                    identity=self._identity(),
+                    created=int(time.time()),
+                    adapter_digest=adapter.digest if adapter else None,
+                )
+            except InvalidRequestError as error:
+                raise RefusedError(400, str(error), "BadRequestError") from error
+        return web.json_response(content)
+
+    def _identity(self) -> str:
+        return f"{next(self._numbers):016x}"
+
+    def _chat_shape(self, question: Question, model: str) -> Writes:
+        return replies.Shape(chat=True, identity=self._identity(), created=int(time.time()), model=model, tool=question.tool)
+
+    def _completion_shape(self, _question: Question, model: str) -> Writes:
+        return replies.Shape(chat=False, identity=self._identity(), created=int(time.time()), model=model)
+
+    def _response_shape(self, question: Question, model: str) -> Writes:
+        return ResponseShape(identity=self._identity(), created=int(time.time()), model=model, asked=question.body, tool=question.tool)
 
     async def faults(self, request: web.Request) -> web.Response:
         """`forget`: adapters to drop without a word; `lose_load_replies`: how many of the next loads get no reply; `die`: end the core."""
@@ -108,7 +156,9 @@ class Server:
             self._core.die("asked to")
         return web.json_response({})
 
-    async def _generate(self, request: web.Request, read: Callable[[dict[str, Any]], Question], *, chat: bool) -> web.StreamResponse:
+    async def _generate(
+        self, request: web.Request, read: Callable[[dict[str, Any]], Question], shape: Callable[[Question, str], Writes]
+    ) -> web.StreamResponse:
         arrived = time.monotonic()
         try:
             question = read(await _body(request))
@@ -124,7 +174,7 @@ class Server:
             raise RefusedError(question.faults.code, "asked for by the request", "Simulated")
         async with self._core.slots.take(listed.name if listed else None):
             self._metrics.queued.observe(time.monotonic() - arrived)
-            return await self._answer(request, question, listed, arrived, chat=chat)
+            return await self._answer(request, question, listed, arrived, shape)
 
     def _listed(self, model: str | None) -> Listed | None:
         """The adapter that a request means; None is the base, which vLLM also takes a request for that names no model."""
@@ -135,25 +185,22 @@ class Server:
         return self._core.listed[model]
 
     async def _answer(
-        self, request: web.Request, question: Question, listed: Listed | None, arrived: float, *, chat: bool
+        self, request: web.Request, question: Question, listed: Listed | None, arrived: float, write: Callable[[Question, str], Writes]
     ) -> web.StreamResponse:
         options = self._core.options
         adapter: Adapter | None = await self._core.adapter(listed) if listed else None
         tokens = answer(question, adapter.digest if adapter else None)
         cut = tokens if question.max_tokens is None else tokens[: question.max_tokens]
-        finish_reason = "stop" if len(cut) == len(tokens) else "length"
+        finish_reason = "length" if len(cut) < len(tokens) else "tool_calls" if question.tool else "stop"
         used = replies.usage(question.prompt_tokens, len(cut))
-        shape = replies.Shape(
-            chat=chat, identity=f"{next(self._numbers):016x}", created=int(time.time()), model=listed.name if listed else self._name
-        )
+        shape = write(question, listed.name if listed else self._name)
         pace = question.faults.token_seconds or options.token_seconds
         response: web.StreamResponse
         await self._core.pause(options.first_token_seconds)
         self._metrics.first_token.observe(time.monotonic() - arrived)
         if question.stream:
-            chunks = [shape.token(token, finish_reason if place == len(cut) - 1 else None) for place, token in enumerate(cut)]
-            ending = (shape.closing_usage(used) if question.include_usage else b"") + replies.DONE
-            response = await self._stream(request, shape.opening(), chunks, ending, pace=pace, break_after=question.faults.break_after)
+            opening, chunks, ending = shape.stream(cut, finish_reason, used, include_usage=question.include_usage)
+            response = await self._stream(request, opening, chunks, ending, pace=pace, break_after=question.faults.break_after)
         else:
             await self._core.pause(pace * (len(cut) - 1))
             response = web.Response(body=shape.whole("".join(cut), finish_reason, used), content_type="application/json")
@@ -189,6 +236,9 @@ async def _refuse(request: web.Request, handler: Callable[[web.Request], Awaitab
         return await handler(request)
     except RefusedError as refused:
         return refused.response
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        # The web framework's own errors, in vLLM's shape.
+        return replies.error(error.status, error.reason, error.reason)
     except CoreDeadError:
         return replies.dead()
 

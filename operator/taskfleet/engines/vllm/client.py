@@ -15,6 +15,7 @@ import orjson
 
 from taskfleet.engines import errors
 from taskfleet.engines.base import LoadedModel
+from taskfleet.engines.web_errors import is_unknown_route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,22 @@ class VllmClient:
         doing = f"probing model {name}"
         question = {"model": name, "prompt": "probe", "max_tokens": 1, "temperature": 0}
         reply = await self._ask("POST", "/v1/completions", question, timeout=self._timeouts.probe)
+        if is_unknown_route(reply.status, reply.body):
+            await self._probe_embedding(name, doing)
+            return
+        answer = await self._answer_of(name, reply, doing)
+        generated = (answer.get("usage") or {}).get("completion_tokens", 0)
+        if not answer.get("choices") or generated < 1:
+            raise errors.EngineBusyError(f"{doing}: the answer holds no token")
+
+    async def _probe_embedding(self, name: str, doing: str) -> None:
+        """Of a model that generates nothing."""
+        reply = await self._ask("POST", "/v1/embeddings", {"model": name, "input": "probe"}, timeout=self._timeouts.probe)
+        answer = await self._answer_of(name, reply, doing)
+        if not answer.get("data"):
+            raise errors.EngineBusyError(f"{doing}: the answer holds no embedding")
+
+    async def _answer_of(self, name: str, reply: _Reply, doing: str) -> dict[str, Any]:
         if reply.status == 404:
             raise errors.ModelNotServedError(f"{doing}: {reply.message}")
         if reply.status != 200:
@@ -107,9 +124,7 @@ class VllmClient:
         answer = reply.json()
         if answer.get("model") != name:
             raise errors.WrongModelError(f"{doing}: {answer.get('model')!r} answered")
-        generated = (answer.get("usage") or {}).get("completion_tokens", 0)
-        if not answer.get("choices") or generated < 1:
-            raise errors.EngineBusyError(f"{doing}: the answer holds no token")
+        return answer
 
     async def _require_root(self, name: str, path: str) -> None:
         root = {model.name: model.root for model in await self.models()}.get(name)
