@@ -4,18 +4,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from taskfleet.artifacts.push import push
-from tests.cluster import adapters
-from tests.cluster.api import NODE, Api
-from tests.cluster.fleet import MANIFESTS, Artifact, Fleet, Registries
-from tests.cluster.installation import install
+from tests.cluster.fleet import Fleet
+from tests.cluster.installation import installed
 from tests.cluster.local.backends import provide
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.progress import Progress
-
-BASE = "tiny-invoices"
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +21,5 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="session")
 def fleet(cluster: Cluster) -> Iterator[Fleet]:
-    """The product on the test cluster, from this checkout, with the simulator as a class."""
-    cluster.provide_images("product", "simulator")
-    api = Api(cluster.kubeconfig)
-    assert api.get(NODE, cluster.node_name)
-    install(cluster)
-    registries = Registries(cluster.registry_on_host, cluster.registry_in_pods)
-    digest = push(adapters.BASE, f"{registries.on_host}/{BASE}:v1", insecure=True)
-    fleet = Fleet(api, registries, Artifact(f"oci://{registries.in_pods}/{BASE}", "v1", digest))
-    api.apply(yaml.safe_load((MANIFESTS / "serving-class-simulator.yaml").read_text()))
-    yield fleet
-    api.close()
+    with installed(cluster) as fleet:
+        yield fleet

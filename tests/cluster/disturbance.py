@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.cluster.api import DEPLOYMENT, POD, Api, ApiError, Object, eventually, is_true
+from tests.cluster.api import DEPLOYMENT, LEASE, POD, Api, ApiError, Object, eventually, is_true
 from tests.cluster.local.cluster import Cluster
-from tests.cluster.local.waiting import wait_until
 from tests.cluster.oracles import restart_counts
 from tests.cluster.story import tell
 
@@ -57,17 +56,25 @@ def kill_container(api: Api, pod: Object, *containers: str, worker: bool = False
     eventually(restarted, what=f"{' and '.join(containers)} of {name} restart", describe=lambda: tell(api, namespace))
 
 
-def reboot(cluster: Cluster, doomed: Iterable[Object]) -> None:
+def reboot(api: Api, cluster: Cluster, doomed: Iterable[Object]) -> None:
     """What a reboot of their node does to pods: kubelet and container runtime end, every process of the pods is gone, and the node comes back."""
+
+    def heartbeat() -> str:
+        return str(api.get(LEASE, cluster.node_name, "kube-node-lease")["spec"]["renewTime"])
+
+    def back() -> bool:
+        # A kubelet ends where the runtime is not ready for it yet. The machine's init system starts it again, and so do we.
+        cluster.start_component("kubelet")
+        return heartbeat() > before and cluster.node_answers()
+
+    before = heartbeat()
     cluster.stop_component("kubelet")
     cluster.stop_component("containerd")
     for pod in doomed:
         for process in _processes(pod["metadata"]["uid"]):
             os.kill(process, signal.SIGKILL)
     cluster.start_component("containerd")
-    wait_until(cluster.runtime_answers, "the container runtime after the reboot", seconds=120)
-    cluster.start_component("kubelet")
-    wait_until(cluster.node_answers, "the node after the reboot", seconds=120)
+    eventually(back, what="the node is back", within=120)
 
 
 def _container_id(pod: Object, container: str) -> str:

@@ -20,13 +20,14 @@ class InvalidRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The request's own wishes for trouble, in its JSON field `sim`: answer with this code, wait first, be slow, break off, say this."""
+    """The request's own wishes for trouble, in its JSON field `sim`: answer with this code, wait first, be slow, break off, say this, kill the core."""
 
     code: int = 0
     delay_seconds: float = 0.0
     token_seconds: float = 0.0
     break_after: int = -1
     answer: str = ""
+    die: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,7 @@ def _faults(wishes: dict[str, Any]) -> Faults:
         token_seconds=float(wishes.get("token_ms", 0)) / 1000,
         break_after=int(wishes.get("break_after", -1)),
         answer=str(wishes.get("answer", "")),
+        die=bool(wishes.get("die")),
     )
 
 

@@ -169,6 +169,8 @@ class Server:
             raise RefusedError(
                 400, f"This model's maximum context length is {self._core.max_model_len} tokens.", "BadRequestError", "input_tokens"
             )
+        if question.faults.die:
+            self._core.die("a request did it")
         await self._core.pause(question.faults.delay_seconds)
         if question.faults.code:
             raise RefusedError(question.faults.code, "asked for by the request", "Simulated")
