@@ -88,7 +88,7 @@ def place(table: RouteTable, *pods: Pod) -> None:
 @asynccontextmanager
 async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens | None = None, **settings: Any) -> AsyncIterator[World]:
     """A gateway that serves finance/vendor by `pods`."""
-    chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 5.0, **settings})
+    chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 30.0, **settings})
     registry = CollectorRegistry()
     async with aiohttp.ClientSession() as client:
         sender = upstream(chosen, tokens or Tokens())
