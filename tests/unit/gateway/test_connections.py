@@ -1,6 +1,7 @@
 """Connections to agents notice by themselves that the other side is gone without a word."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -13,15 +14,21 @@ from taskfleet.gateway.wire import Connection
 
 @pytest.fixture
 async def connection() -> AsyncIterator[Connection]:
+    """One to a server that never answers; both sides are closed at the end."""
+    gone = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.transport.abort()
+        gone.set()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         taken = await Connections(connect_seconds=5).take(Endpoint(f"127.0.0.1:{port}", "uid"))
         yield taken
         taken.close()
+        await gone.wait()
 
 
 async def test_silence_of_a_lost_node_ends_the_connection_long_before_a_requests_time_is_over(connection: Connection) -> None:
