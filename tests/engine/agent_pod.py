@@ -54,6 +54,7 @@ class Pod:
     generation: int = 1
     adapters: list[DesiredAdapter] = field(default_factory=list)
     base_digest: str | None = None
+    linger_seconds: float = 0.0
     peers: tuple[str, ...] = ()  # addresses of other pods of the pool, which DNS would give in a cluster
     port: int = field(default_factory=running.free_port)
     engine_port: int = field(default_factory=running.free_port)
@@ -126,6 +127,7 @@ class Pod:
             "CREDENTIALS_DIR": str(self.path("credentials")),
             "DRAIN_SECONDS": str(self.drain_seconds),
             "INSECURE_REGISTRIES": self.registry.host,
+            "LINGER_SECONDS": str(self.linger_seconds),
             "PEERS": ",".join(self.peers),
             "ALLOWED_NETWORKS": "127.0.0.0/8",
         }

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,7 +13,7 @@ import pytest_asyncio
 from taskfleet.api.agent import NOT_HERE_STATUS, AdapterPhase, DesiredAdapter
 from tests.engine.adapter_files import write_adapter
 from tests.engine.agent_pod import WAIT, Pod, running_pod
-from tests.engine.running import TINY_MODEL
+from tests.engine.running import TINY_MODEL, free_port
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import running_registry
 
@@ -43,10 +44,10 @@ async def proven(pod: Pod, folder: Path) -> DesiredAdapter:
     return adapter
 
 
-def sibling(folder: Path, pod: Pod, *, engine: bool = True) -> AbstractAsyncContextManager[Pod]:
+def sibling(folder: Path, pod: Pod, *, engine: bool = True, **settings: Any) -> AbstractAsyncContextManager[Pod]:
     """Another pod of the same pool: the same document, an empty store, and `pod` as the one that DNS names."""
-    same = {"base_digest": pod.base_digest, "adapters": list(pod.adapters), "generation": pod.generation}
-    return running_pod(folder, pod.registry, None, engine=engine, peers=(pod.address,), **same)
+    same = {"base_digest": pod.base_digest, "adapters": list(pod.adapters), "generation": pod.generation, "peers": (pod.address,)}
+    return running_pod(folder, pod.registry, None, engine=engine, **{**same, **settings})
 
 
 def files(pod: Pod, shelf: str) -> dict[str, bytes]:
@@ -129,12 +130,15 @@ async def test_pods_go_on_and_start_from_one_another_when_the_registry_is_gone(t
             await restarted(first)
             assert await answer(first, vendor) == before
             assert await figure(first, "taskfleet_agent_copies_total") == 0, "what is there is asked of nobody"
-            async with sibling(tmp_path / "second", first) as second:
+            port = free_port()
+            others = (first.address, f"127.0.0.1:{port}")
+            async with sibling(tmp_path / "second", first, peers=others, linger_seconds=600.0, drain_seconds=600.0) as second:
                 await second.reach({"vendor-v1": PROVEN})
                 assert await answer(second, vendor) == before
                 for shelf in ("base", "adapters", "manifests"):
                     assert files(second, shelf) == files(first, shelf), shelf
-                await gives_a_copy_while_it_drains(second, vendor, tmp_path)
+                first.stop()
+                await gives_the_last_copy_before_it_ends(second, vendor, tmp_path, port)
 
 
 async def restarted(pod: Pod) -> None:
@@ -152,15 +156,19 @@ async def restarted(pod: Pod) -> None:
     await pod.reach({"vendor-v1": PROVEN})
 
 
-async def gives_a_copy_while_it_drains(pod: Pod, adapter: DesiredAdapter, folder: Path) -> None:
-    """And it has never seen the registry: what was copied can be copied again."""
+async def gives_the_last_copy_before_it_ends(pod: Pod, adapter: DesiredAdapter, folder: Path, port: int) -> None:
+    """It has never seen the registry: what was copied can be copied again."""
     (pod.path("run") / "drain").touch()
 
     async def draining() -> bool:
         return (await pod.state()).draining
 
     await until(draining, limit=WAIT)
-    async with sibling(folder / "third", pod, engine=False) as third:
+    assert (await pod.ask(adapter.engine_name))[0] == NOT_HERE_STATUS, "it lets no request in meanwhile"
+    assert pod.agent is not None
+    pod.agent.terminate()
+    async with sibling(folder / "third", pod, engine=False, port=port) as third:
         await staged_like(third, pod)
         assert files(third, "adapters") == files(pod, "adapters")
-    assert (await pod.ask(adapter.engine_name))[0] == NOT_HERE_STATUS, "it lets no request in meanwhile"
+        # Another pod has everything now: it needn't stay any longer.
+        assert await asyncio.to_thread(pod.agent.wait, WAIT) == 0

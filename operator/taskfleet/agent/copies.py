@@ -41,11 +41,16 @@ class Copies:
         self._metrics = metrics
         self._throttle = Throttle(bytes_per_second)
         self._transfers = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self.asked = float("-inf")  # the last moment (monotonic clock) at which a pod asked for anything, or had it given
+
+    @property
+    def giving(self) -> bool:
+        """Is a copy being given now?"""
+        return self._transfers > 0
 
     async def manifest(self, request: web.Request) -> web.Response:
         require(self._verifier, request, Caller.PEER)
+        self.asked = time.monotonic()
         shelf, digest = _asked_for(request)
         text = await asyncio.to_thread(self._store.manifest, shelf, digest)
         return _no_copy() if text is None else web.Response(body=text, content_type="application/octet-stream")
@@ -65,13 +70,6 @@ class Copies:
                 return _no_copy()
             with file:
                 return await self._give(request, file)
-
-    async def finished(self, seconds: float) -> None:
-        """Returns when no copy is being given any more, or after so many seconds."""
-        try:
-            await asyncio.wait_for(self._none.wait(), seconds)
-        except TimeoutError:
-            return
 
     async def _give(self, request: web.Request, file: BinaryIO) -> web.StreamResponse:
         size = await asyncio.to_thread(file.seek, 0, 2)
@@ -104,13 +102,11 @@ class Copies:
     @contextmanager
     def _transfer(self) -> Iterator[None]:
         self._transfers += 1
-        self._none.clear()
         try:
             yield
         finally:
             self._transfers -= 1
-            if not self._transfers:
-                self._none.set()
+            self.asked = time.monotonic()
 
 
 def _asked_for(request: web.Request) -> tuple[Shelf, str]:

@@ -5,6 +5,7 @@ The kubelet runs preStop also when it restarts the engine alone, after failed li
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from taskfleet.agent import signs
@@ -29,6 +30,7 @@ class Drain:
         self._pace = pace
         self._seconds = seconds
         self._stopping = False
+        self.since = float("inf")  # the moment (monotonic clock) at which the pod, as far as it is known, began to go
 
     @property
     def on(self) -> bool:
@@ -50,11 +52,13 @@ class Drain:
     async def stop(self) -> None:
         """The agent itself is to end: lets nothing in any more, and waits for what is in flight, within the limit."""
         self._stopping = True
+        self.since = min(self.since, time.monotonic())
         self._board.report_draining(draining=True)
         await self._landed()
 
     async def _drain(self) -> None:
         starts = self._watch.starts
+        self.since = time.monotonic()
         log.info("draining", extra=fields(in_flight=self._flights.total))
         self._board.report_draining(draining=True)
         await self._landed()
@@ -65,6 +69,7 @@ class Drain:
         self._asked.unlink(missing_ok=True)
         self._done.unlink(missing_ok=True)
         log.info("the engine was restarted and the pod goes on")
+        self.since = float("inf")
         self._board.report_draining(draining=self._stopping)
 
     async def _landed(self) -> None:

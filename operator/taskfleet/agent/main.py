@@ -16,6 +16,7 @@ from taskfleet.agent.copies import Copies
 from taskfleet.agent.desired import DesiredDocument, Offer
 from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
+from taskfleet.agent.farewell import Farewell
 from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.pace import Pace
@@ -64,7 +65,7 @@ async def _run(settings: AgentSettings, pace: Pace) -> None:
         log.info("agent is asked to end")
         await agent.drain.stop()
         agent.board.close()
-        await agent.copies.finished(settings.drain_seconds)
+        await agent.farewell.take(agent.drain.since)
         await runner.cleanup()
         agent.cancel()
     log.info("agent ends")
@@ -109,7 +110,7 @@ class Agent:
         self._watch = EngineWatch(engine, self.board, pace)
         self._versions = VersionWatch(self._staging, self.board, pace)
         self._verifier = TokenVerifier()
-        self.copies = Copies(verifier=self._verifier, store=self._store, metrics=metrics, bytes_per_second=settings.copy_bytes_per_second)
+        self._copies = Copies(verifier=self._verifier, store=self._store, metrics=metrics, bytes_per_second=settings.copy_bytes_per_second)
         self._residents = Residents(
             Surroundings(
                 staging=self._staging,
@@ -126,6 +127,15 @@ class Agent:
         )
         self.drain = Drain(
             folder=settings.run, flights=flights, board=self.board, watch=self._watch, pace=pace, seconds=settings.drain_seconds
+        )
+        self.farewell = Farewell(
+            document=self._document,
+            store=self._store,
+            copies=self._copies,
+            peers=self._peers,
+            pace=pace,
+            linger=settings.linger_seconds,
+            seconds=settings.drain_seconds,
         )
         self._files = PoolFiles(settings.pool_dir, on_desired=self._offered_by_file, on_trust=self._verifier.use_trust, every=pace.file)
         self._base.on_staged = self._residents.kick
@@ -149,7 +159,7 @@ class Agent:
             administration=Administration(
                 verifier=self._verifier, document=self._document, board=self.board, staging=self._staging, taken_up=self._take_up
             ),
-            copies=self.copies,
+            copies=self._copies,
             watch=self._watch,
             readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
             metrics=metrics,

@@ -66,16 +66,29 @@ class Peers:
         Raises NoCopy, then with the folder empty again, and what `read` raises.
         """
         copying = Copying(digest, into, read=read, most=most, seconds=seconds, ended=self._ended, clock=self._clock)
-        token = self._token()
-        peers = [_Peer(address, shelf, token, self._fell_silent) for address in self._addresses()] if token else []
         try:
-            manifest = copying.take(peers)
+            manifest = copying.take(self._peers(shelf))
         except NoCopy as gap:
             self._metrics.copies.labels("failed" if gap.perhaps else "none").inc()
             raise
         self._metrics.copies.labels("copied").inc()
         log.info("artifact was copied from the pool's other pods", extra=fields(shelf=shelf.value, digest=digest))
         return manifest
+
+    def have(self, shelf: Shelf, digest: str) -> bool:
+        """Does another pod give copies of this artifact? Asks also those that were silent just now: they may have been about to start."""
+        self._silent.clear()
+        for peer in self._peers(shelf):
+            try:
+                peer.manifest(digest)
+            except (LookupError, HolderBusy, HolderFailed):
+                continue
+            return True
+        return False
+
+    def _peers(self, shelf: Shelf) -> "list[_Peer]":
+        token = self._token()
+        return [_Peer(address, shelf, token, self._fell_silent) for address in self._addresses()] if token else []
 
     def _addresses(self) -> list[Address]:
         """In any order, so that one pod is not asked by all."""

@@ -37,6 +37,10 @@ class AgentSettings(Settings):
     peers: Annotated[
         str, Field(description="Comma-separated hosts with ports that are asked for copies of artifacts, instead of the pool's other pods.")
     ] = ""
+    linger_seconds: Annotated[
+        float,
+        Field(ge=0, description="How long a terminating pod that may have the last copy of an artifact stays for the pod in its place."),
+    ] = 10
     copy_bytes_per_second: Annotated[int, Field(ge=1, description="Bandwidth for all copies that are given to other pods together.")] = (
         128 * 1024 * 1024
     )

@@ -26,6 +26,7 @@ from taskfleet.api.agent import FILE_PATH, MANIFEST_PATH, PoolIdentity
 from taskfleet.artifacts.copying import Expected, NoCopy
 from taskfleet.artifacts.store import Shelf, Store
 from tests.engine import issuer
+from tests.engine.waiting import until
 
 POOL = PoolIdentity(namespace="finance", name="tiny", uid="pool-uid")
 NAME = "weights.safetensors"
@@ -58,6 +59,9 @@ class Giver:
 
     def file_path(self, name: str = NAME) -> str:
         return FILE_PATH.format(shelf="adapters", digest=self.digest, file=name)
+
+    async def gives_nothing(self) -> bool:
+        return not self.copies.giving
 
     def figure(self, line: str) -> float:
         text = self.metrics.text().decode()
@@ -174,18 +178,10 @@ async def test_so_many_copies_at_a_time_and_the_next_asks_elsewhere(tmp_path: Pa
             await fetch(peers(tmp_path, pod.address), pod.digest, tmp_path / "into")
         assert refused.value.perhaps
         assert list((tmp_path / "into").iterdir()) == []
-        finished = asyncio.create_task(pod.copies.finished(60))
-        await asyncio.sleep(0)
-        assert not finished.done(), "a pod that ends waits for them"
+        assert pod.copies.giving
         for answer in taking:
             answer.close()
-        await finished
-
-
-async def test_pod_that_ends_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(giving, "PIECE_BYTES", 10)
-    async with giver(tmp_path, bytes_per_second=0.01) as pod, pod.get(pod.file_path()):
-        await asyncio.wait_for(pod.copies.finished(0.01), 30)
+        await until(pod.gives_nothing, limit=30)
 
 
 async def test_who_does_not_take_what_it_asked_for_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +192,7 @@ async def test_who_does_not_take_what_it_asked_for_is_left(tmp_path: Path, monke
         writer.write(f"GET {pod.file_path()} HTTP/1.1\r\nHost: pod\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         # Nothing more is read: the buffers fill up.
-        await asyncio.wait_for(pod.copies.finished(60), 60)
+        await until(pod.gives_nothing, limit=60)
         assert pod.figure("taskfleet_agent_copied_bytes_total") < len(pod.content)
         writer.close()
 
@@ -210,13 +206,22 @@ async def test_pod_that_refuses_the_token_is_no_end(tmp_path: Path) -> None:
 
 
 async def test_pod_that_does_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
-    connected: list[int] = []
+    silent = ("127.0.0.1", 1)
+    asker = peers(tmp_path, silent)
+    assert asker._addresses() == [silent]
+    with pytest.raises(NoCopy) as refused:
+        await fetch(asker, sha256(b""), tmp_path / "into")
+    assert not refused.value.perhaps, "DNS names pods that are gone, too"
+    assert asker._addresses() == []
+    assert not await asyncio.to_thread(asker.have, Shelf.ADAPTERS, sha256(b""))
+
+
+async def test_pod_that_was_silent_is_asked_whether_it_has_a_copy(tmp_path: Path) -> None:
     async with giver(tmp_path / "store") as pod:
-        asker = peers(tmp_path, ("127.0.0.1", 1), pod.address)
-        for number in range(2):
-            await fetch(asker, pod.digest, tmp_path / f"into-{number}")
-            connected.append(len(asker._addresses()))
-    assert connected[-1] == 1, "asked first or not, it is known after the second time"
+        asker = peers(tmp_path, pod.address)
+        asker._fell_silent(pod.address)
+        assert await asyncio.to_thread(asker.have, Shelf.ADAPTERS, pod.digest)
+        assert not await asyncio.to_thread(asker.have, Shelf.BASE, pod.digest)
 
 
 async def test_copy_that_is_broken_off_is_no_copy_and_leaves_nothing(tmp_path: Path) -> None:
