@@ -9,7 +9,7 @@ import oras.oci
 
 from taskfleet.artifacts import addresses
 from taskfleet.artifacts.access import Access, TimeLimit
-from taskfleet.artifacts.credentials import RegistryCredentials
+from taskfleet.artifacts.credentials import Credentials
 from taskfleet.artifacts.errors import ArtifactInvalid, SourceUnavailable
 from taskfleet.artifacts.filenames import check_name
 from taskfleet.artifacts.manifest import MANIFEST_TYPES, TITLE
@@ -20,7 +20,7 @@ ARTIFACT_TYPE = "application/vnd.taskfleet.model.v1"
 PUSH_SECONDS = 3600.0
 
 
-def push(directory: Path, reference: str, *, insecure: bool = False, credentials: RegistryCredentials | None = None) -> str:
+def push(directory: Path, reference: str, *, insecure: bool = False, credentials: Credentials | None = None) -> str:
     """Pushes the folder's files to `host/repository:tag` (with or without oci://) and returns the artifact's digest.
 
     Raises ArtifactInvalid for a folder with other than allowed files, and SourceUnavailable or CredentialsMissing when the registry doesn't take it.
@@ -33,9 +33,7 @@ def push(directory: Path, reference: str, *, insecure: bool = False, credentials
     access = Access(
         credentials_directory=Path(), insecure_hosts=frozenset({place.host} if insecure else ()), allowed_networks=addresses.ANYWHERE
     )
-    with Registry(
-        place, access=access, credentials=credentials or RegistryCredentials(), time=TimeLimit.of(PUSH_SECONDS, access)
-    ) as registry:
+    with Registry(place, access=access, credentials=credentials or Credentials(), time=TimeLimit.of(PUSH_SECONDS, access)) as registry:
         return _upload(registry, _files(directory), check_tag(tag))
 
 

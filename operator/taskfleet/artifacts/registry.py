@@ -13,7 +13,7 @@ import oras.container
 import oras.provider
 
 from taskfleet.artifacts.access import Access, TimeLimit
-from taskfleet.artifacts.credentials import RegistryCredentials
+from taskfleet.artifacts.credentials import BearerToken, Credentials, Login
 from taskfleet.artifacts.errors import ArtifactError, ArtifactNotFound, CredentialsMissing, SourceUnavailable
 from taskfleet.artifacts.source import OciSource
 from taskfleet.artifacts.transport import Answer, Origin, Transport
@@ -25,7 +25,7 @@ _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no types
     """One conversation with one registry, used by one thread."""
 
-    def __init__(self, source: OciSource, *, access: Access, credentials: RegistryCredentials, time: TimeLimit) -> None:
+    def __init__(self, source: OciSource, *, access: Access, credentials: Credentials, time: TimeLimit) -> None:
         api_host = "registry-1.docker.io" if source.host == "docker.io" else source.host
         super().__init__(hostname=api_host, insecure=source.host in access.insecure_hosts)
         self._origin = Origin.of(f"{self.prefix}://{api_host}")
@@ -89,9 +89,11 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         answer.close()
         challenge = answer.headers.get("WWW-Authenticate", "")
         kind = challenge.partition(" ")[0].lower()
-        login = self._credentials.for_host(self._source.host)
-        if kind == "basic" and login:
-            return login.basic()
+        secret = self._credentials.for_host(self._source.host)
+        if isinstance(secret, BearerToken):
+            return secret.bearer()
+        if kind == "basic" and isinstance(secret, Login):
+            return secret.basic()
         parameters = dict(_CHALLENGE.findall(challenge))
         if kind != "bearer" or not parameters.get("realm"):
             raise CredentialsMissing(self._refusal())
@@ -102,7 +104,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         if realm.scheme != "https" and realm != self._origin:
             raise SourceUnavailable(f"{self.hostname} wants its tokens fetched from {realm.scheme}://{realm}, which is not safe")
         # The token service has a login only if the entry names its host too: a registry can't have another host's credentials sent to it.
-        login = self._credentials.for_host(str(realm))
+        login = self._credentials.login(str(realm))
         query = urlencode([(key, parameters[key]) for key in ("service", "scope") if key in parameters])
         url = parameters["realm"] + ("&" if "?" in parameters["realm"] else "?") + query
         with self._transport.get(url, credentials={"Authorization": login.basic()} if login else {}) as answer:

@@ -91,12 +91,45 @@ def test_password_never_shows_in_what_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "[]", '{"auths": 1}', '{"auths": {"h": 1}}', '{"auths": {"h": {"auth": "!"}}}', "[" * 100_000, " " * 2_000_000],
-)
-def test_entry_that_is_no_dockerconfigjson_is_said_so_without_its_content(tmp_path: Path, text: str) -> None:
+    [
+        "", "no json", "[]", '"text"', "{}", '{"auths": 1}', '{"auths": {"h": 1}}', '{"auths": {"h": {"auth": "!"}}}', "[" * 100_000, " " * 2_000_000,
+        '{"token": "wholly-secret"}', '{"host": "", "token": "wholly-secret"}', '{"host": "*", "token": "wholly-secret"}', '{"host": 1, "token": "wholly-secret"}',
+        '{"hosts": [], "token": "wholly-secret"}', '{"hosts": "h", "token": "wholly-secret"}', '{"hosts": ["h", 1], "token": "wholly-secret"}',
+        '{"host": "*.example", "token": "wholly-secret"}', '{"host": "h"}', '{"host": "h", "token": "wholly-secret\\r\\nX: y"}', '{"host": "h", "token": 1}',
+    ],
+)  # fmt: skip
+def test_entry_of_no_known_form_is_said_so_without_its_content(tmp_path: Path, text: str) -> None:
     (tmp_path / "key").write_text(text)
-    with pytest.raises(CredentialsMissing, match="entry 'key'"):
+    with pytest.raises(CredentialsMissing, match="entry 'key'") as refusal:
         credentials.read(tmp_path, "key", host="h")
+    assert SECRET not in repr(refusal.value)
+
+
+def test_entry_that_names_no_host_is_refused_with_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(json.dumps({"token": SECRET}))
+    with pytest.raises(CredentialsMissing, match='names no host: it needs "host"'):
+        credentials.read(tmp_path, "key", host="huggingface.co")
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        ({"token": SECRET}, f"Bearer {SECRET}"),
+        ({"username": "robot", "password": SECRET}, "Basic " + base64.b64encode(f"robot:{SECRET}".encode()).decode()),
+    ],
+)
+def test_entry_is_for_its_own_hosts(tmp_path: Path, content: dict[str, str], header: str) -> None:
+    (tmp_path / "one").write_text(json.dumps({"host": "Models.example", **content}))
+    (tmp_path / "many").write_text(json.dumps({"hosts": ["a.example:8443", "models.example"], **content}))
+    for key in ("one", "many"):
+        found = credentials.read(tmp_path, key, host="models.example:443")
+        assert found.headers("models.example").get("Authorization") == header
+        assert SECRET not in repr(found.for_host("models.example"))
+        for other in ("models.example:8443", "evil.models.example", "models.example.evil", "a.example", "example"):
+            assert found.for_host(other) is None
+            assert found.headers(other) == {}
+    with pytest.raises(CredentialsMissing, match=r"has nothing for other\.example"):
+        credentials.read(tmp_path, "one", host="other.example")
 
 
 def test_docker_hub_is_one_host_under_all_its_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import requests
 from taskfleet.artifacts import lora, oci
 from taskfleet.artifacts.access import Access, FetchLimits
 from taskfleet.artifacts.addresses import parse_networks
-from taskfleet.artifacts.credentials import Login, RegistryCredentials
+from taskfleet.artifacts.credentials import Credentials, Login
 from taskfleet.artifacts.errors import (
     ArtifactInvalid,
     ArtifactNotFound,
@@ -255,7 +255,7 @@ def docker_config(folder: Path, host: str, *, password: str = PASSWORD) -> Path:
 
 
 def test_login_is_read_at_each_use(locked_registry: RegistryProcess, tmp_path: Path) -> None:
-    login = RegistryCredentials({locked_registry.host: Login(USER, PASSWORD)})
+    login = Credentials({locked_registry.host: Login(USER, PASSWORD)})
     folder = write_adapter(tmp_path / "adapter")
     digest = push(folder, f"{locked_registry.host}/secret:v1", insecure=True, credentials=login)
     source, secrets = f"oci://{locked_registry.host}/secret", tmp_path / "secrets"
@@ -272,7 +272,7 @@ def test_login_is_read_at_each_use(locked_registry: RegistryProcess, tmp_path: P
     with pytest.raises(CredentialsMissing, match="refuses the login"):
         resolve("registry")
     docker_config(secrets, "other.example")
-    with pytest.raises(CredentialsMissing, match="no login for"):
+    with pytest.raises(CredentialsMissing, match="has nothing for"):
         resolve("registry")
     docker_config(secrets, locked_registry.host)
     assert resolve("registry") == digest
