@@ -58,7 +58,12 @@ class _HttpFile:
     def open(self, offset: int, validator: str | None) -> Iterator[Stream]:
         with Transport(self.inquiry.access, self.inquiry.time) as transport, self._asked(transport, offset, validator) as answer:
             if answer.status_code not in {200, 206}:
-                raise refusal(answer.status_code, host=answer.origin, what=f"file {self.name}", key=self.inquiry.order.credentials_key)
+                raise refusal(
+                    answer.status_code,
+                    host=answer.origin,
+                    what=f"file {self.name} of version {self.inquiry.order.version}",
+                    key=self.inquiry.order.credentials_key,
+                )
             if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise ArtifactInvalid(f"{answer.origin} sends file {self.name} compressed, though it was asked not to")
             yield _stream(answer, self.name)

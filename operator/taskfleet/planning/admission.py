@@ -15,7 +15,7 @@ from taskfleet.planning import servingclass
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.schematext import fault
 
-SUPPORTED_SCHEMES = ("oci", "pvc")
+SUPPORTED_SCHEMES = ("oci", "https", "pvc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from taskfleet.artifacts.errors import (
     UnsupportedSource,
 )
 from taskfleet.artifacts.listing import Inquiry, Order
+from taskfleet.planning import admission
 from tests.unit.artifacts.folder_source import PIECE, FolderSource
 from tests.unit.artifacts.model_files import write_adapter, write_base
 
@@ -93,6 +94,10 @@ def test_source_that_keeps_breaking_without_a_byte_is_given_up(source: FolderSou
     with pytest.raises(SourceUnavailable, match="broke"):
         fetch_files(tmp_path / "got")
     assert len(source.opened) == 3
+
+
+def test_what_admission_accepts_is_what_agents_fetch() -> None:
+    assert set(admission.SUPPORTED_SCHEMES) == {fetching.REGISTRY, *fetching.LISTERS}
 
 
 def test_what_is_not_there_is_told_apart(source: FolderSource, tmp_path: Path) -> None:
