@@ -20,6 +20,7 @@ from tests.cluster.load import Load, constant_load
 from tests.cluster.local.backends import provide
 from tests.cluster.local.progress import Progress
 from tests.cluster.oracles import ready, still
+from tests.cluster.own_metrics import Writes
 
 PODS = 3
 REACH_SECONDS = 2.0
@@ -35,8 +36,13 @@ def measure(fleet: Fleet, *, switches: int, rate: float) -> None:
         all_ready(fleet.api, tenant.namespace, PODS)
         with constant_load(fleet.gateway_url, [tenant.target("switches", *versions)], rate=rate) as load:
             load.wait_for(int(rate))
+            writes = Writes(fleet.operator_metrics())
+            before = writes.count()
             times = [switch(fleet, tenant, load, versions[1 - number % 2]) for number in range(switches)]
+            still(fleet.api, tenant.namespace)
+            written = writes.count() - before
         report(load, [moved for moved, _ in times], [told for _, told in times])
+        print(f"{written / switches:.1f} writes of the operator for each switch")
 
 
 def apply(tenant: Tenant, name: str, artifact: Artifact) -> None:

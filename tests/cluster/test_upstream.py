@@ -1,11 +1,14 @@
-"""What a source does after a version was taken from it: tags that move, artifacts that disappear. What serves goes on, and nothing else than what was recorded is served."""
+"""What a source does after a version was taken from it: tags that move, artifacts that disappear. What serves goes on, and nothing else than what was recorded is served.
+
+Not here: new pods of a task whose artifact is gone (`test_peers`).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.api import EVENT, POD, Object, condition, eventually, is_true
+from tests.cluster.api import EVENT, Object, condition, eventually, is_true
 from tests.cluster.disturbance import all_ready, kill_container, pods
 from tests.cluster.fleet import Fleet, Tenant
 from tests.cluster.load import Load, constant_load
@@ -76,22 +79,3 @@ def test_artifact_that_disappeared_serves_on_over_restarts_of_the_containers(fle
         all_ready(fleet.api, team.namespace, 1)
         eventually(lambda: is_true(team.get("gone"), "Ready"), what="the task is Ready", describe=lambda: tell(fleet.api, team.namespace))
         assert artifact.mark in team.chat("gone").text
-
-
-def test_artifact_that_disappeared_reaches_new_pods_from_those_that_hold_it(fleet: Fleet, team: Tenant) -> None:
-    """A pod more, and then the one that had fetched it from the source is gone."""
-    artifact = fleet.artifact("upstream-gone")
-    (first,) = pods(fleet.api, team.namespace)
-    with constant_load(fleet.gateway_url, [team.target("gone", artifact)], rate=RATE) as load:
-        load.wait_for(10)
-        team.apply("gone", artifact, scaling={"minReplicas": 2})
-        all_ready(fleet.api, team.namespace, 2)
-        ready(fleet.api, team.namespace)
-        fleet.api.delete(POD, first["metadata"]["name"], team.namespace)
-        eventually(lambda: fleet.api.find(POD, first["metadata"]["name"], team.namespace) is None, what="the first pod is gone", within=90)
-        all_ready(fleet.api, team.namespace, 2)
-        ready(fleet.api, team.namespace)
-        load.wait_for(20)
-    load.assert_no_error()
-    (task,) = ready(fleet.api, team.namespace, "gone")
-    assert task["status"]["stable"]["digest"] == artifact.digest

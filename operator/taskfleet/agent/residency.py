@@ -185,14 +185,14 @@ class Residency:
         if shapes is None:
             raise SourceUnavailable("the base is not staged")
         if self._phase is not AdapterPhase.LOADING:  # where it is, it is staged already, and only looked at again
-            self._progress(AdapterPhase.STAGING, "being fetched and verified")
+            self._progress(AdapterPhase.STAGING)
         with self._near.metrics.stage_seconds.time():
             path = await self._near.staging.adapter(wish.desired, shapes, wish.limits)
         self._still(wish)
         return str(path)
 
     async def _load(self, path: str) -> None:
-        self._progress(AdapterPhase.LOADING, "being loaded and proven")
+        self._progress(AdapterPhase.LOADING)
         self._perhaps_loaded = True
         listed = await self._listed()
         if listed is not None and listed.root == path:
@@ -309,7 +309,7 @@ class Residency:
         if self._wish is not None:
             self._report(AdapterPhase.STAGING, Reason.LOADING, "waiting for the base" if self._near.base.shapes is None else "")
 
-    def _progress(self, phase: AdapterPhase, message: str) -> None:
+    def _progress(self, phase: AdapterPhase, message: str = "") -> None:
         """Reports a step, unless this is a new try after a failure: that failure's words stay until there is something better to say."""
         if not self._failures:
             self._report(phase, Reason.LOADING, message)

@@ -230,11 +230,19 @@ class TestMembers:
     def test_every_ready_pod_must_have_proven_it(self) -> None:
         agents = (
             agent(the_pool(), "pod-a", report(ENGINE_NAME)),
-            agent(the_pool(), "pod-b", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading")),
+            agent(the_pool(), "pod-b", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading", "the engine is busy")),
         )
         plan = planned(the_pool(), pods=(pod("pod-a"), pod("pod-b")), agents=agents)
         assert (member_status(plan).state, member_status(plan).reason) == (MemberState.PENDING, "Loading")
-        assert "pod-b" in member_status(plan).message
+        assert member_status(plan).message == "pod pod-b: the engine is busy"
+
+    def test_steps_that_go_well_are_told_in_the_same_words_in_whatever_pod(self) -> None:
+        staging, loading = (report(ENGINE_NAME, phase, "Loading") for phase in (AdapterPhase.STAGING, AdapterPhase.LOADING))
+        said = set()
+        for first, second in ((staging, staging), (loading, staging), (report(ENGINE_NAME), loading)):
+            agents = (agent(the_pool(), "pod-a", first), agent(the_pool(), "pod-b", second))
+            said.add(member_status(planned(the_pool(), pods=(pod("pod-a"), pod("pod-b")), agents=agents)))
+        assert [one.state for one in said] == [MemberState.PENDING]
 
     def test_pods_that_serve_nobody_do_not_count(self) -> None:
         agents = (
