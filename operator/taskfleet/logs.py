@@ -7,6 +7,7 @@ the message as key=value, or everything into one JSON object. Values are quoted 
 import json
 import logging
 import sys
+import textwrap
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -28,7 +29,8 @@ class _KeyValue(logging.Formatter):
         parts = [_time(record), record.levelname.lower(), _one_line(record.getMessage())]
         parts += [f"{key}={_plain(value)}" for key, value in getattr(record, _FIELDS, {}).items()]
         line = " ".join(parts)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        # Indented: what an exception quotes may come from a tenant, and must not look like a line of ours.
+        return f"{line}\n{textwrap.indent(self.formatException(record.exc_info), '    ')}" if record.exc_info else line
 
 
 class _Json(logging.Formatter):

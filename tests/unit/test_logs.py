@@ -49,3 +49,19 @@ def test_no_field_takes_the_place_of_what_the_line_itself_says(capsys: pytest.Ca
         "never",
         "finance/tiny",
     )
+
+
+def test_what_an_exception_quotes_never_looks_like_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    try:
+        _refuse("bad\n2026-01-01T00:00:00Z error forged")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.endswith("error failed")
+    assert "forged" in "".join(rest)
+    assert all(line.startswith("    ") for line in rest)
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text)
