@@ -73,6 +73,7 @@ class Reason(StrEnum):
     NOT_IN_THIS_VERSION = "NotInThisVersion"  # the fields are valid and kept; this version does not act on them
     # Operator's own trouble
     API_REFUSED = "ApiRefused"  # the API server refused a write; its message is copied
+    NAME_TAKEN = "NameTaken"  # an object that is not the operator's has the name that one of its own needs; the message names it
 
 
 class Condition(Model):

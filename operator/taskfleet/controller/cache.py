@@ -25,11 +25,12 @@ MAX_TOMBSTONES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`new` is None for a deletion, `old` for what was not known before."""
+    """`new` is None for a deletion, `old` for what was not known before. `foreign`: the object is not the operator's."""
 
     resource: Resource
     old: Json | None
     new: Json | None
+    foreign: bool = False
 
     @property
     def any(self) -> Json:
@@ -51,6 +52,7 @@ class _Held:
     body: Json
     version: int
     owned: str
+    ours: bool
     parsed: Model | Unreadable | None = None
 
 
@@ -75,11 +77,11 @@ class Cache:
             return False
         if self._gone.get(uid, -1) >= version:
             return False
-        owned = owned_fields(metadata)
+        owned, ours = owned_fields(metadata), is_ours(body)
         body = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
-        self._objects.setdefault(resource, {})[key] = _Held(body, version, owned)
+        self._objects.setdefault(resource, {})[key] = _Held(body, version, owned, ours)
         self._by_namespace.setdefault(resource, {}).setdefault(key[0], {})[key] = None
-        self.notify(Change(resource, held.body if held is not None else None, body))
+        self.notify(Change(resource, held.body if held is not None else None, body, foreign=not ours))
         return True
 
     def remove(self, resource: Resource, body: Json) -> bool:
@@ -97,7 +99,7 @@ class Cache:
         del members[key]
         if not members:
             del self._by_namespace[resource][key[0]]
-        self.notify(Change(resource, held.body, None))
+        self.notify(Change(resource, held.body, None, foreign=not held.ours))
         return True
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
@@ -108,6 +110,11 @@ class Cache:
         """A fingerprint of the fields that are ours in the object: it changes when somebody else writes one of them. None where there is no object."""
         held = self._objects.get(resource, {}).get((namespace, name))
         return held.owned if held is not None else None
+
+    def is_ours(self, resource: Resource, name: str, namespace: str = "") -> bool:
+        """Is there such an object, and did the operator make it?"""
+        held = self._objects.get(resource, {}).get((namespace, name))
+        return held is not None and held.ours
 
     def bodies(self, resource: Resource, namespace: str | None = None) -> Iterator[Json]:
         """All objects of a kind, or those of one namespace."""
@@ -126,9 +133,13 @@ class Cache:
         held = self._objects.get(resource, {}).get((namespace, name))
         return _parsed(held, model) if held is not None else None
 
-    def readable(self, resource: Resource, model: type[M], namespace: str | None = None) -> list[M]:
-        """All objects of a kind, or those of one namespace, as models; those that can't be parsed are left out."""
-        return [found for held in self._held(resource, namespace) if not isinstance(found := _parsed(held, model), Unreadable)]
+    def readable(self, resource: Resource, model: type[M], namespace: str | None = None, *, ours: bool = False) -> list[M]:
+        """All objects of a kind, or those of one namespace, as models; those that can't be parsed are left out, and with `ours` those that others made."""
+        return [
+            found
+            for held in self._held(resource, namespace)
+            if (held.ours or not ours) and not isinstance(found := _parsed(held, model), Unreadable)
+        ]
 
     def _held(self, resource: Resource, namespace: str | None) -> Iterable[_Held]:
         objects = self._objects.get(resource, {})
@@ -158,12 +169,25 @@ def _parse(body: Json, model: type[M]) -> M | Unreadable:
         return Unreadable(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
 
 
+def is_ours(body: Json) -> bool:
+    """Did the operator make this object? Its entry among the field managers says so, or an owner of its own kinds, which a restored object still names."""
+    metadata = body["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    return _entry(metadata) is not None or any(str(owner.get("apiVersion")).startswith(f"{names.GROUP}/") for owner in owners)
+
+
 def owned_fields(metadata: Json) -> str:
     """A fingerprint of the fields that are ours.
 
     Changing a field's value or removing it takes it out of our entry, so the entry alone shows that somebody else wrote what is ours.
     """
+    entry = _entry(metadata)
+    return hashlib.sha256(orjson.dumps(entry.get("fieldsV1"), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16] if entry is not None else ""
+
+
+def _entry(metadata: Json) -> Json | None:
+    """What server-side apply recorded of the operator's fields."""
     for entry in metadata.get("managedFields") or ():
-        if entry["manager"] == names.FIELD_MANAGER and entry["operation"] == "Apply" and not entry.get("subresource"):
-            return hashlib.sha256(orjson.dumps(entry.get("fieldsV1"), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-    return ""
+        if entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource"):
+            return dict(entry)
+    return None

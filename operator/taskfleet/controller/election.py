@@ -61,6 +61,10 @@ class Election:
     def leading(self) -> bool:
         return self._lease is not None
 
+    def may_write(self) -> bool:
+        """Is it sure that nobody else leads by now? False after this process stood still for too long, before it has noticed what it missed."""
+        return self.leading and self._clock() < self._renewed_at + self._deadline_seconds
+
     async def acquire(self) -> None:
         """Returns when this replica is the leader."""
         told = ""
@@ -121,7 +125,8 @@ class Election:
                 self._won(await self._store.create(LEASES, body), began)
                 return self._identity
             holder = str(lease["spec"].get("holderIdentity") or "")
-            if holder and not self._run_out(lease):
+            # An own earlier attempt whose answer was lost is no other replica.
+            if holder and holder != self._identity and not self._run_out(lease):
                 return holder
             self._won(await self._store.replace(LEASES, {**lease, "spec": self._spec(lease["spec"])}), began)
             return self._identity

@@ -1,11 +1,14 @@
-"""The cache as decisions look at it: tasks, revisions, pools, pods."""
+"""The cache as decisions look at it: tasks, revisions, pools, pods.
+
+Revisions, pools and children that somebody else made are not seen by any decision, so nothing of them is changed or deleted; that they stand in the way is noticed by `writer`.
+"""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from taskfleet import names
-from taskfleet.api.conditions import Condition
+from taskfleet.api.conditions import Condition, ConditionType
 from taskfleet.api.fields import Model
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.revision import TaskModelRevision
@@ -27,6 +30,8 @@ from taskfleet.kube.resources import (
 )
 
 K = TypeVar("K", bound=Hashable)
+
+_CONDITION_TYPES = frozenset(kind.value for kind in ConditionType)
 
 # The custom resources and their models.
 MODELS: dict[Resource, type[TaskModel | TaskModelRevision | ModelPool | ServingClass]] = {
@@ -70,14 +75,20 @@ class Fleet:
         return tuple(revision for revision in found if revision is not None)
 
     def revision(self, namespace: str, name: str) -> TaskModelRevision | None:
+        if not self._cache.is_ours(TASK_MODEL_REVISIONS, name, namespace):
+            return None
         found = self._cache.parsed(TASK_MODEL_REVISIONS, TaskModelRevision, name, namespace)
         return None if isinstance(found, Unreadable) else found
 
     def pools(self, namespace: str) -> tuple[ModelPool, ...]:
-        return tuple(self._cache.readable(MODEL_POOLS, ModelPool, namespace))
+        return tuple(self._cache.readable(MODEL_POOLS, ModelPool, namespace, ours=True))
 
     def pool(self, key: PoolKey) -> ModelPool | Unreadable | None:
-        return self._cache.parsed(MODEL_POOLS, ModelPool, key.name, key.namespace)
+        return self._cache.parsed(MODEL_POOLS, ModelPool, key.name, key.namespace) if self._is_ours(MODEL_POOLS, key) else None
+
+    def foreign_pool(self, key: PoolKey) -> Json | None:
+        """A ModelPool that somebody else made."""
+        return None if self._is_ours(MODEL_POOLS, key) else self._cache.get(MODEL_POOLS, key.name, key.namespace)
 
     def serving_classes(self) -> tuple[ServingClass, ...]:
         return tuple(self._cache.readable(SERVING_CLASSES, ServingClass))
@@ -100,7 +111,7 @@ class Fleet:
         return body is not None and "deletionTimestamp" in body["metadata"]
 
     def deployment(self, key: PoolKey) -> Json | None:
-        return self._cache.get(DEPLOYMENTS, key.name, key.namespace)
+        return self._cache.get(DEPLOYMENTS, key.name, key.namespace) if self._is_ours(DEPLOYMENTS, key) else None
 
     def pods(self, key: PoolKey, pool_uid: str) -> tuple[Json, ...]:
         """Pods of this very pool; those of an earlier one of the same name are leaving."""
@@ -125,8 +136,13 @@ class Fleet:
         counts: Counter[tuple[str, str, str]] = Counter()
         for resource, model in MODELS.items():
             for found in self._cache.readable(resource, model):
-                counts.update((resource.kind, condition.type, condition.status) for condition in _conditions(found))
+                # A status may hold what somebody else wrote there, and a label must not be a stranger's text.
+                told = (condition for condition in _conditions(found) if condition.type in _CONDITION_TYPES)
+                counts.update((resource.kind, condition.type, condition.status) for condition in told)
         return counts
+
+    def _is_ours(self, resource: Resource, key: PoolKey) -> bool:
+        return self._cache.is_ours(resource, key.name, key.namespace)
 
 
 def is_offered(metadata: Json) -> bool:

@@ -49,6 +49,11 @@ def kind_of(key: Key) -> str:
     return _KINDS[type(key)]
 
 
+def tenant_of(key: Key) -> str:
+    """Whose work it is: a namespace's, or the administrators' (empty)."""
+    return "" if isinstance(key, ClassKey) else key.namespace
+
+
 def text_of(key: Key) -> str:
     """For logs."""
     return f"{key.namespace}/{key.pool_name(0)}" if isinstance(key, PackingKey) else str(key)

@@ -13,18 +13,18 @@ from taskfleet.logs import fields
 from taskfleet.planning.packing import pack
 from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import PackingPlan, PoolDraft
-from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
+from taskfleet.planning.snapshot import PackingSnapshot, PackingTask, Refusal
 from taskfleet.resources.custom_objects import model_pool
 
 log = logging.getLogger(__name__)
 
 REFUSED_RETRY_SECONDS = 60.0
 
-RefusePool = Callable[[TaskKey, str | None], None]
+RefusePool = Callable[[TaskKey, Refusal | None], None]
 
 
 class PackingReconciler:
-    """One key is one packing domain. `refuse_pool` is told what the API server said of each task's pool."""
+    """One key is one packing domain. `refuse_pool` is told why each task's pool could not be written."""
 
     def __init__(self, *, fleet: Fleet, writer: Writer, resolutions: Resolutions, refuse_pool: RefusePool) -> None:
         self._fleet = fleet
@@ -38,7 +38,7 @@ class PackingReconciler:
         plan = self._plan(key)
         for note in plan.notes:
             log.info(note, extra=fields(namespace=key.namespace, base=key.base_source, servingclass=key.serving_class))
-        refused = [message for draft in plan.apply if (message := await self._apply(draft)) is not None]
+        refused = [refusal.message for draft in plan.apply if (refusal := await self._apply(draft)) is not None]
         for deletion in plan.delete:
             await self._writer.delete(MODEL_POOLS, deletion.name, key.namespace, uid=deletion.uid)
         if refused:
@@ -71,14 +71,14 @@ class PackingReconciler:
             )
         )
 
-    async def _apply(self, draft: PoolDraft) -> str | None:
-        """The API server's words where it refused."""
-        message = None
+    async def _apply(self, draft: PoolDraft) -> Refusal | None:
+        """Why it was not written."""
+        refusal = None
         try:
             await self._writer.apply(MODEL_POOLS, model_pool(draft), adopt=True)
         except RefusedError as error:
-            message = str(error)
-            log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=message))
+            refusal = error.refusal
+            log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=refusal.message))
         for task in {member.task_model for member in draft.spec.members}:
-            self._refuse_pool(TaskKey(draft.namespace, task), message)
-        return message
+            self._refuse_pool(TaskKey(draft.namespace, task), refusal)
+        return refusal

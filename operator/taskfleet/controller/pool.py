@@ -7,22 +7,22 @@ from datetime import datetime
 
 from taskfleet import names
 from taskfleet.api.agent import DesiredState
+from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.controller.agents import AgentConnections, AgentUnreachableError
-from taskfleet.controller.cache import Unreadable
+from taskfleet.controller.cache import Json, Unreadable
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey
-from taskfleet.controller.queue import RetryError
 from taskfleet.controller.resolutions import Resolutions
 from taskfleet.controller.trust import TrustSource
 from taskfleet.controller.writer import CHILDREN, RefusedError, Writer
-from taskfleet.kube.resources import MODEL_POOLS, SERVICES
+from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES
 from taskfleet.logs import fields
 from taskfleet.planning import pool as planning
 from taskfleet.planning.plans import PoolPlan
-from taskfleet.planning.snapshot import PoolSnapshot
+from taskfleet.planning.snapshot import PoolSnapshot, Refusal
 from taskfleet.resources.observed import deployment_view, pod_view
 from taskfleet.resources.pool import children
 from taskfleet.resources.settings import PoolSettings
@@ -60,6 +60,8 @@ class PoolReconciler:
 
     async def reconcile(self, key: PoolKey) -> float | None:
         pool = self._fleet.pool(key)
+        if self._fleet.foreign_pool(key) is not None:
+            log.warning("ModelPool was not made by the operator and is left alone", extra=fields(pool=str(key)))
         if isinstance(pool, Unreadable):
             log.error("ModelPool can't be read", extra=fields(pool=str(key), why=pool.message))
             return None
@@ -87,7 +89,7 @@ class PoolReconciler:
             return min(plan.requeue_after or REFUSED_RETRY_SECONDS, REFUSED_RETRY_SECONDS)
         return plan.requeue_after
 
-    def _plan(self, key: PoolKey, refusal: str | None) -> PoolPlan:
+    def _plan(self, key: PoolKey, refusal: Refusal | None) -> PoolPlan:
         pool = self._fleet.pool(key)
         if not isinstance(pool, ModelPool):
             return PoolPlan()
@@ -112,20 +114,30 @@ class PoolReconciler:
             now=self._now(),
         )
 
-    async def _apply_children(self, pool: ModelPool, desired: DesiredState) -> str | None:
-        """The API server's words where it refused a child. The others are applied all the same: what serves must stay right."""
+    async def _apply_children(self, pool: ModelPool, desired: DesiredState) -> Refusal | None:
+        """Why a child could not be written. The others are applied all the same: what serves must stay right."""
         serving_class = self._class_of(pool)
         if serving_class is None:
             return None
-        refusals = []
+        refusals: list[Refusal] = []
         for child in children(pool, serving_class, self._settings, desired=desired, trust=self._trust.current):
+            if self._would_start_among_strangers(pool, child, refusals):
+                continue
             try:
                 await self._writer.apply_child(child)
             except RefusedError as error:
-                refusals.append(str(error))
-        if refusals:
-            log.warning("children are refused", extra=fields(pool=pool.metadata.key, why=refusals))
-        return "; ".join(refusals) or None
+                refusals.append(error.refusal)
+        if not refusals:
+            return None
+        message = "; ".join(refusal.message for refusal in refusals)
+        log.warning("children are refused", extra=fields(pool=pool.metadata.key, why=message))
+        return Refusal(refusals[0].reason, message)
+
+    def _would_start_among_strangers(self, pool: ModelPool, child: Json, refusals: list[Refusal]) -> bool:
+        """Pods that don't exist yet are not started with an account, documents or a Service that are somebody else's."""
+        taken = any(refusal.reason is Reason.NAME_TAKEN for refusal in refusals)
+        key = PoolKey(pool.metadata.namespace, pool.metadata.name)
+        return taken and child["kind"] == DEPLOYMENTS.kind and self._fleet.deployment(key) is None
 
     async def _hand_out(self, key: PoolKey, plan: PoolPlan) -> None:
         desired = plan.desired
@@ -143,12 +155,7 @@ class PoolReconciler:
         pool = self._fleet.pool(key)
         if plan.status is None or not isinstance(pool, ModelPool):
             return
-        try:
-            written = await self._writer.write_status(MODEL_POOLS, pool.metadata, pool.status, plan.status)
-        except RefusedError as error:
-            log.exception("the status of a ModelPool is refused", extra=fields(pool=str(key)))
-            raise RetryError(str(error), least_seconds=REFUSED_RETRY_SECONDS) from error
-        if written:
+        if await self._writer.write_status(MODEL_POOLS, pool.metadata, pool.status, plan.status):
             await self._events.write(MODEL_POOLS, pool.metadata, plan.events)
 
     def _class_of(self, pool: ModelPool) -> ServingClass | None:

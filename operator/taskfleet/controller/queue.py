@@ -1,5 +1,7 @@
 """The keyed work queue: each key once, one worker per key at a time, failures with growing pauses.
 
+Keys that are due are taken from the tenants in turn, and no tenant has all the workers: five hundred broken objects of one make nobody else wait.
+
 A key that is added while it is worked on is worked on once more afterwards, so nothing that happened meanwhile is missed. Events carry no content: a worker looks at the
 cache when its turn comes, so fifty edits cost as much as the last one.
 """
@@ -10,6 +12,7 @@ import itertools
 import logging
 import random
 import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -57,11 +60,15 @@ class WorkQueue(Generic[K]):
     work: Callable[[K], Awaitable[float | None]]
     kind_of: Callable[[K], str]
     text_of: Callable[[K], str] = str
+    tenant_of: Callable[[K], Hashable] = lambda _: None
     workers: int = 8
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     _entries: dict[K, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
+    # Those whose time has come, by tenant; the tenant whose turn is next comes first.
+    _due: "OrderedDict[Hashable, deque[tuple[int, K]]]" = field(default_factory=OrderedDict)
+    _in_work: Counter[Hashable] = field(default_factory=Counter)
     _tickets: "itertools.count[int]" = field(default_factory=itertools.count)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _running: list[asyncio.Task[None]] = field(default_factory=list)
@@ -128,6 +135,8 @@ class WorkQueue(Generic[K]):
     async def _serve(self) -> None:
         while (key := await self._next()) is not None:
             entry = self._entries[key]
+            tenant = self.tenant_of(key)
+            self._in_work[tenant] += 1
             entry.working_since = self.clock()
             entry.due = float("inf")
             try:
@@ -136,6 +145,9 @@ class WorkQueue(Generic[K]):
                     self.add(key, after=again)
             finally:
                 entry.working_since = None
+                self._in_work[tenant] -= 1
+                if not self._in_work[tenant]:
+                    del self._in_work[tenant]
             if entry.due != float("inf"):
                 self._push(key, entry)
             elif entry.failures == 0:
@@ -168,15 +180,32 @@ class WorkQueue(Generic[K]):
             now = self.clock()
             while self._heap and self._heap[0][0] <= now:
                 _, ticket, key = heapq.heappop(self._heap)
-                entry = self._entries.get(key)
-                if entry is not None and entry.ticket == ticket and entry.working_since is None:
-                    return key
+                self._due.setdefault(self.tenant_of(key), deque()).append((ticket, key))
+            if (found := self._take()) is not None:
+                return found
             self._changed.clear()
             wait = self._heap[0][0] - now if self._heap else None
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)
             except TimeoutError:
                 continue
+        return None
+
+    def _take(self) -> K | None:
+        """A key of the tenant whose turn it is, among those that don't have their share of the workers already."""
+        share = max(1, self.workers - self.workers // 4)
+        for tenant in list(self._due):
+            if self._in_work[tenant] >= share:
+                continue
+            waiting = self._due.pop(tenant)
+            while waiting:
+                ticket, key = waiting.popleft()
+                entry = self._entries.get(key)
+                if entry is None or entry.ticket != ticket or entry.working_since is not None:
+                    continue
+                if waiting:
+                    self._due[tenant] = waiting  # behind all others
+                return key
         return None
 
     def _push(self, key: K, entry: _Entry) -> None:

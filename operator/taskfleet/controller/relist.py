@@ -28,22 +28,31 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A kind that the cache holds, and which objects of it."""
+    """A kind that the cache holds, and which objects of it. `users`: people write it and wait for an answer, so it is compared often."""
 
     resource: Resource
     label_selector: str = ""
+    users: bool = False
 
 
 class Relist:
     """`fill` for a fresh start, then `run`."""
 
     def __init__(
-        self, kube: Kube, cache: Cache, watched: Sequence[Watched], *, seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        kube: Kube,
+        cache: Cache,
+        watched: Sequence[Watched],
+        *,
+        seconds: float,
+        users_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._cache = cache
         self._watched = tuple(watched)
         self._seconds = seconds
+        self._users_seconds = min(users_seconds, seconds)
         self._clock = clock
         self._hinted: set[Resource] = set()
         self._hint = asyncio.Event()
@@ -66,18 +75,31 @@ class Relist:
         return next((resource.kind for resource, misses in self._misses.items() if misses >= 2), None)
 
     async def run(self) -> None:
-        """Compares all kinds in turn, and hinted ones soon, until it is cancelled."""
-        due = self._clock() + self._seconds
+        """Compares all kinds in turn, what users write more often, and hinted ones soon, until it is cancelled."""
+        all_due, users_due = self._clock() + self._seconds, self._clock() + self._users_seconds
         while True:
-            try:
-                await asyncio.wait_for(self._hint.wait(), max(0.0, due - self._clock()))
-                await asyncio.sleep(SETTLE_SECONDS)
-                kinds, self._hinted = self._hinted, set()
-                self._hint.clear()
-                await self._compare_all([watched for watched in self._watched if watched.resource in kinds])
-            except TimeoutError:
-                due = self._clock() + self._seconds
+            hinted = await self._hinted_until(min(all_due, users_due))
+            now = self._clock()
+            if now >= all_due:
+                all_due, users_due = now + self._seconds, now + self._users_seconds
                 await self._compare_all(self._watched)
+                continue
+            kinds = [watched for watched in self._watched if watched.resource in hinted]
+            if now >= users_due:
+                users_due = now + self._users_seconds
+                kinds += [watched for watched in self._watched if watched.users and watched not in kinds]
+            await self._compare_all(kinds)
+
+    async def _hinted_until(self, due: float) -> set[Resource]:
+        """The hinted kinds, a moment after the first hint; none where nothing was hinted until `due`."""
+        try:
+            await asyncio.wait_for(self._hint.wait(), max(0.0, due - self._clock()))
+        except TimeoutError:
+            return set()
+        await asyncio.sleep(SETTLE_SECONDS)
+        kinds, self._hinted = self._hinted, set()
+        self._hint.clear()
+        return kinds
 
     async def _compare_all(self, watched: Sequence[Watched]) -> None:
         for one in watched:

@@ -64,8 +64,8 @@ class Replica:
         self._background = Background(fail)
         self._cache = Cache(self._changed)
         self._fleet = Fleet(self._cache)
-        self._queue: WorkQueue[Key] = WorkQueue(self._work, keys.kind_of, keys.text_of, workers=settings.workers)
-        self._relist = Relist(kube, self._cache, WATCHED, seconds=settings.relist_seconds)
+        self._queue: WorkQueue[Key] = WorkQueue(self._work, keys.kind_of, keys.text_of, keys.tenant_of, workers=settings.workers)
+        self._relist = Relist(kube, self._cache, WATCHED, seconds=settings.relist_seconds, users_seconds=settings.users_relist_seconds)
         self._health = Health(live=self.trouble, ready=lambda: None if self._started else "starting")
         self._collector = FleetCollector(depths=self._queue.depths, kinds=keys.KINDS, conditions=self._fleet.condition_counts)
         self._election = Election(
@@ -92,7 +92,7 @@ class Replica:
         self._reconcilers(settings, identity, tokens)
 
     def _reconcilers(self, settings: OperatorSettings, identity: str, tokens: PoolTokens) -> None:
-        writer = Writer(self._kube, self._cache)
+        writer = Writer(self._kube, self._cache, may_write=self._election.may_write)
         events = EventWriter(self._kube, instance=identity)
         gateways = Gateways(
             self._session,
@@ -230,9 +230,15 @@ class Replica:
         return None
 
     def _changed(self, change: Change) -> None:
-        self._fleet.index(change)
-        for key in keys_of(change, self._fleet):
-            self._queue.add(key)
+        try:
+            self._fleet.index(change)
+            for key in keys_of(change, self._fleet):
+                self._queue.add(key)
+        except Exception:
+            # One object that nobody foresaw must not keep the others from being taken in, here or after the restart.
+            metadata = change.any["metadata"]
+            about = fields(kind=change.resource.kind, name=metadata.get("name"), namespace=metadata.get("namespace", ""))
+            log.exception("a change was not understood", extra=about)
 
     def _digest_found(self, pool: ModelPool, revision: str) -> None:
         """To the one writer of what was found: a base's digest is recorded by packing, a revision's by its TaskModel's key."""

@@ -45,6 +45,13 @@ class OperatorSettings(Settings):
     relist_seconds: Annotated[
         float, Field(ge=5, description="How often the cache is compared with the API server: watches lose deletions, and can stand still.")
     ] = 300.0
+    users_relist_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="The same for what users write: a new TaskModel is noticed within that time though its watch stands still.",
+        ),
+    ] = 60.0
     trust_refresh_seconds: Annotated[float, Field(ge=1, description="How often the issuer's keys are looked up.")] = 60.0
     stall_seconds: Annotated[float, Field(ge=5, description="Liveness fails when a key waits or is worked on for so long.")] = 120.0
 

@@ -13,7 +13,6 @@ from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.gateways import Gateways
 from taskfleet.controller.keys import Key, TaskKey
-from taskfleet.controller.queue import RetryError
 from taskfleet.controller.resolutions import Resolutions
 from taskfleet.controller.writer import RefusedError, Writer
 from taskfleet.kube.resources import TASK_MODEL_REVISIONS, TASK_MODELS
@@ -22,7 +21,7 @@ from taskfleet.planning import taskmodel
 from taskfleet.planning.packing_key import key_of_pool
 from taskfleet.planning.plans import TaskPlan
 from taskfleet.planning.revisionstatus import with_digest
-from taskfleet.planning.snapshot import GatewayView, TaskSnapshot
+from taskfleet.planning.snapshot import GatewayView, Refusal, TaskSnapshot
 from taskfleet.resources.custom_objects import task_model_revision
 
 log = logging.getLogger(__name__)
@@ -54,17 +53,17 @@ class TaskModelReconciler:
         self._enqueue = enqueue
         self._now = now
         self._gateway_url = gateway_url
-        # The API server's words about what packing wrote for a task.
-        self._pool_refusals: dict[TaskKey, str] = {}
+        # Why packing could not write a task's pool.
+        self._pool_refusals: dict[TaskKey, Refusal] = {}
 
-    def refuse_pool(self, key: TaskKey, message: str | None) -> None:
-        """What the API server said of the task's pool, when packing wrote it; None: it took it."""
+    def refuse_pool(self, key: TaskKey, refusal: Refusal | None) -> None:
+        """Why the task's pool could not be written by packing; None: it was."""
         before = self._pool_refusals.get(key)
-        if message is None:
+        if refusal is None:
             self._pool_refusals.pop(key, None)
         else:
-            self._pool_refusals[key] = message
-        if before != message:
+            self._pool_refusals[key] = refusal
+        if before != refusal:
             self._enqueue(key)
 
     async def reconcile(self, key: TaskKey) -> float | None:
@@ -88,7 +87,7 @@ class TaskModelReconciler:
                 if await self._writer.apply(TASK_MODEL_REVISIONS, task_model_revision(plan.revision), adopt=True):
                     plan = self._plan(key)
             except RefusedError as error:
-                refusal = str(error)
+                refusal = error.refusal
                 plan = self._plan(key, refusal=refusal)
         gateways = None
         if plan.ask_gateways:
@@ -103,7 +102,7 @@ class TaskModelReconciler:
             return REFUSED_RETRY_SECONDS
         return plan.requeue_after
 
-    def _plan(self, key: TaskKey, *, refusal: str | None = None, gateways: tuple[GatewayView, ...] | None = None) -> TaskPlan:
+    def _plan(self, key: TaskKey, *, refusal: Refusal | None = None, gateways: tuple[GatewayView, ...] | None = None) -> TaskPlan:
         task = self._fleet.task(key)
         if not isinstance(task, TaskModel):
             return TaskPlan()
@@ -164,13 +163,7 @@ class TaskModelReconciler:
         if _is_said(before, message, metadata.generation):
             return
         status, events = taskmodel.unreadable(before, message, generation=metadata.generation, now=self._now())
-        try:
-            written = await self._writer.write_status(TASK_MODELS, metadata, before, status)
-        except RefusedError as error:
-            # Nothing can be said on the object itself, so it is said here.
-            log.exception("the status of an unreadable TaskModel is refused", extra=fields(taskmodel=str(key)))
-            raise RetryError(str(error), least_seconds=REFUSED_RETRY_SECONDS) from error
-        if written:
+        if await self._writer.write_status(TASK_MODELS, metadata, before, status):
             await self._events.write(TASK_MODELS, metadata, events)
 
 

@@ -49,6 +49,9 @@ def _task_key(body: Json) -> TaskKey:
 
 
 def _of_revision(change: Change, fleet: Fleet) -> Iterator[Key]:
+    if change.foreign:
+        yield from _waiting_for_the_name(change, fleet)
+        return
     yield from {key for body in (change.old, change.new) if (key := task_of_revision(body)) is not None}
     # A pool says of a member without digest whether it is waiting for one.
     name, namespace = change.any["metadata"]["name"], change.any["metadata"]["namespace"]
@@ -60,6 +63,9 @@ def _of_revision(change: Change, fleet: Fleet) -> Iterator[Key]:
 def _of_pool(change: Change, fleet: Fleet) -> Iterator[Key]:
     key = PoolKey(change.any["metadata"]["namespace"], change.any["metadata"]["name"])
     yield key
+    if change.foreign:
+        yield from _waiting_for_the_name(change, fleet)
+        return
     old, new = change.old or {}, change.new or {}
     if change.new is None or _written(old) != _written(new):
         # Only packing writes the spec and the owners; somebody else's edit is put right by it.
@@ -67,6 +73,12 @@ def _of_pool(change: Change, fleet: Fleet) -> Iterator[Key]:
         if isinstance(found, ModelPool):
             yield key_of_pool(found)
     yield from (TaskKey(key.namespace, name) for name in sorted(_tasks_told(old, new)))
+
+
+def _waiting_for_the_name(change: Change, fleet: Fleet) -> Iterator[Key]:
+    """Somebody else's object is none of our business, but when it goes, whoever could not have its name may go on."""
+    if change.new is None:
+        yield from fleet.task_keys(change.any["metadata"]["namespace"])
 
 
 def _tasks_told(old: Json, new: Json) -> set[str]:
@@ -80,19 +92,25 @@ def _tasks_told(old: Json, new: Json) -> set[str]:
 
 def _members(pool: Json) -> dict[str, str]:
     """The TaskModel of each member revision."""
-    return {member["revision"]: member["taskModel"] for member in (pool.get("spec") or {}).get("members") or ()}
+    return {member["revision"]: member["taskModel"] for member in _entries(pool, "spec", "members") if "taskModel" in member}
 
 
 def _told(pool: Json) -> dict[str, str]:
     """Everything that the pool says of each member."""
-    assigned = {member["revision"]: repr(member) for member in (pool.get("spec") or {}).get("members") or ()}
-    states = {member["revision"]: repr(member) for member in (pool.get("status") or {}).get("members") or ()}
+    assigned = {member["revision"]: repr(member) for member in _entries(pool, "spec", "members")}
+    states = {member["revision"]: repr(member) for member in _entries(pool, "status", "members")}
     return {revision: f"{assigned.get(revision)} {states.get(revision)}" for revision in assigned.keys() | states.keys()}
 
 
-def _conditions(pool: Json) -> list[tuple[str, str, str, str]]:
+def _entries(pool: Json, part: str, name: str) -> list[Json]:
+    """Members of a list that have a revision; an object of another version of the kind may be otherwise."""
+    found = (pool.get(part) or {}).get(name)
+    return [entry for entry in found if isinstance(entry, dict) and "revision" in entry] if isinstance(found, list) else []
+
+
+def _conditions(pool: Json) -> list[tuple[object, ...]]:
     found: Iterable[Json] = (pool.get("status") or {}).get("conditions") or ()
-    return [(condition["type"], condition["status"], condition["reason"], condition["message"]) for condition in found]
+    return [tuple(condition.get(name) for name in ("type", "status", "reason", "message")) for condition in found]
 
 
 def _written(pool: Json) -> tuple[object, ...]:

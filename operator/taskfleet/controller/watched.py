@@ -18,8 +18,8 @@ _OF_POOLS = names.LABEL_POOL
 
 WATCHED = (
     Watched(NAMESPACES),
-    Watched(SERVING_CLASSES),
-    Watched(TASK_MODELS),
+    Watched(SERVING_CLASSES, users=True),
+    Watched(TASK_MODELS, users=True),
     Watched(TASK_MODEL_REVISIONS),
     Watched(MODEL_POOLS),
     Watched(PERSISTENT_VOLUME_CLAIMS, f"{names.LABEL_ARTIFACTS}={names.ARTIFACTS_OFFERED}"),

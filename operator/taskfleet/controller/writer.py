@@ -1,20 +1,22 @@
 """Writes to the API server, and skips those that would change nothing: an apply of what is there already costs the server as much as one that changes something.
 
 An apply is skipped while the intent is the one applied last and the fields that are ours in the live object are those that this apply left: whoever changes or removes one of
-them takes it out of our field set. So drift is noticed without comparing values, and fields of others are none of our business.
+them takes it out of our field set. So drift is noticed without comparing values, and fields of others are none of our business. An object that has the name and was made by
+somebody else is not written at all: an apply would take its fields and make its end depend on ours.
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from taskfleet.api.conditions import Reason
 from taskfleet.api.fields import Metadata, Model
 from taskfleet.controller import metrics
-from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of, owned_fields
+from taskfleet.controller.cache import Cache, Json, ObjectKey, is_ours, key_of, owned_fields
 from taskfleet.controller.queue import RetryError
 from taskfleet.kube.client import Kube
 from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, ThrottledError
@@ -28,6 +30,7 @@ from taskfleet.kube.resources import (
     Resource,
 )
 from taskfleet.logs import fields
+from taskfleet.planning.snapshot import Refusal
 from taskfleet.resources.custom_objects import status_of
 
 log = logging.getLogger(__name__)
@@ -35,12 +38,19 @@ log = logging.getLogger(__name__)
 CHILDREN = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, POD_DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
 _CHILD_BY_KIND = {resource.kind: resource for resource in CHILDREN}
 
+# What was refused may be taken when a quota, a policy or a right has changed, which nobody tells us.
+REFUSED_RETRY_SECONDS = 30.0
+
 # A namespace that is ending takes no new objects; nothing of ours is missing there.
 _ENDING = "because it is being terminated"
 
 
-class RefusedError(Exception):
-    """The API server will not take the object as it is; its words, with the object in front."""
+class RefusedError(RetryError):
+    """The object can't be written as things are. Whoever can say so on an object does; for all others it is a reason to try again much later."""
+
+    def __init__(self, message: str, *, reason: Reason = Reason.API_REFUSED) -> None:
+        super().__init__(message, least_seconds=REFUSED_RETRY_SECONDS)
+        self.refusal = Refusal(reason, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +63,14 @@ class _Applied:
 class Writer:
     """All writes of objects and statuses. Answers go into the cache at once, so that the next decision sees them.
 
-    Every method raises RefusedError where the object is at fault, and RetryError where it is worth another attempt.
+    Every method raises RefusedError where the object is at fault, and RetryError where it is worth another attempt. `may_write` says whether this replica may still write: one
+    that was stopped for a while wakes up with decisions of the time before.
     """
 
-    def __init__(self, kube: Kube, cache: Cache) -> None:
+    def __init__(self, kube: Kube, cache: Cache, *, may_write: Callable[[], bool] = lambda: True) -> None:
         self._kube = kube
         self._cache = cache
+        self._may_write = may_write
         self._applied: dict[tuple[Resource, ObjectKey], _Applied] = {}
 
     async def apply_child(self, body: Json) -> bool:
@@ -72,7 +84,7 @@ class Writer:
         """
         key = key_of(body)
         intent = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        live = self._cache.get(resource, key[1], key[0])
+        live = await self._live(resource, key)
         if live is not None and live["metadata"].get("deletionTimestamp"):
             raise RetryError(f"{resource.kind} {key[0]}/{key[1]} is being deleted", least_seconds=1.0)
         if live is not None and self._stands(resource, key, intent, live, body if adopt else None):
@@ -88,6 +100,7 @@ class Writer:
         if before == after:
             return False
         body = status_of(resource.kind, metadata.name, after, namespace=metadata.namespace, resource_version=metadata.resource_version)
+        self._check_lease()
         try:
             answer = await self._kube.apply_status(resource, body)
         except NotFoundError:
@@ -96,19 +109,20 @@ class Writer:
             # The cache will have the newer version in a moment.
             raise RetryError(error.message) from error
         except KubeError as error:
-            raise _classified(resource, body, error) from error
+            raise self._told(resource, body, error) from error
         self._cache.put(resource, answer)
         return True
 
     async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
         """Deletes the object of that UID; one that is gone, or another of that name, is left alone."""
+        self._check_lease()
         try:
             was_there = await self._kube.delete(resource, name, namespace, uid=uid)
         except ConflictError:
             log.info("not deleted: another object has the name now", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
             return
         except KubeError as error:
-            raise _classified(resource, {"metadata": {"name": name, "namespace": namespace}}, error) from error
+            raise self._told(resource, {"metadata": {"name": name, "namespace": namespace}}, error) from error
         self.forget(resource, (namespace, name))
         if was_there:
             log.info("deleted", extra=fields(kind=resource.kind, name=f"{namespace}/{name}"))
@@ -116,6 +130,34 @@ class Writer:
     def forget(self, resource: Resource, key: ObjectKey) -> None:
         """The object is gone; nothing need be remembered of it."""
         self._applied.pop((resource, key), None)
+
+    async def _live(self, resource: Resource, key: ObjectKey) -> Json | None:
+        """The object of that name, if it is ours; children without our label are known to no watch. Raises RefusedError where it is somebody else's."""
+        live = self._cache.get(resource, key[1], key[0])
+        ours = live is not None and self._cache.is_ours(resource, key[1], key[0])
+        if live is None and resource in CHILDREN:
+            try:
+                found = (await self._kube.list(resource, namespace=key[0], field_selector=f"metadata.name={key[1]}")).items
+            except KubeError as error:
+                raise _classified(resource, {"metadata": {"name": key[1], "namespace": key[0]}}, error) from error
+            live = found[0] if found else None
+            ours = live is not None and is_ours(live)
+        if live is not None and not ours:
+            taken = f"{resource.kind} {key[0]}/{key[1]} exists and was not made by the operator; it is left alone. Rename or delete it"
+            raise RefusedError(taken, reason=Reason.NAME_TAKEN)
+        return live
+
+    def _check_lease(self) -> None:
+        if not self._may_write():
+            raise RetryError("the lease may have run out, nothing is written", least_seconds=1.0)
+
+    @staticmethod
+    def _told(resource: Resource, body: Json, error: KubeError) -> Exception:
+        """A refusal that no condition will tell of is told in the log."""
+        found = _classified(resource, body, error)
+        if isinstance(found, RefusedError):
+            log.warning("write refused", extra=fields(kind=resource.kind, name="/".join(key_of(body)), why=error.message))
+        return found
 
     def _stands(self, resource: Resource, key: ObjectKey, intent: str, live: Json, adoptable: Json | None) -> bool:
         applied, owned = self._applied.get((resource, key)), self._cache.owned(resource, key[1], key[0]) or ""
@@ -129,6 +171,7 @@ class Writer:
         self._applied[(resource, key)] = _Applied(intent, uid, owned)
 
     async def _send(self, resource: Resource, body: Json, live: Json | None) -> Json:
+        self._check_lease()
         try:
             answer = await self._kube.apply(resource, body)
         except KubeError as error:
@@ -162,6 +205,6 @@ def _classified(resource: Resource, body: Json, error: KubeError) -> Exception:
     if isinstance(error, ForbiddenError) and _ENDING in error.message:
         return RetryError(error.message, least_seconds=10.0)
     if isinstance(error, InvalidError | ForbiddenError):
-        return RefusedError(f"{resource.kind} {name}: {error.message}")
+        return RefusedError(f"the API server refused {resource.kind} {name}: {error.message}")
     log.warning("write failed", extra=fields(kind=resource.kind, name=name, why=error.message, status=error.status))
     return RetryError(error.message, least_seconds=error.retry_after if isinstance(error, ThrottledError) else 0.0)

@@ -40,6 +40,7 @@ STALLING = frozenset(
         Reason.POD_REFUSED,
         Reason.CANDIDATE_FAILED,
         Reason.API_REFUSED,
+        Reason.NAME_TAKEN,
     }
 )
 # Work under way that somebody should know of.

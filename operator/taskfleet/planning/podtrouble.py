@@ -47,7 +47,7 @@ Check = Callable[[PoolSnapshot], Trouble | None]
 
 
 def write_refused(snapshot: PoolSnapshot) -> Trouble | None:
-    return Trouble(Reason.API_REFUSED, f"the API server refused: {snapshot.refusal}") if snapshot.refusal is not None else None
+    return Trouble(snapshot.refusal.reason, snapshot.refusal.message) if snapshot.refusal is not None else None
 
 
 def pods_refused(snapshot: PoolSnapshot) -> Trouble | None:

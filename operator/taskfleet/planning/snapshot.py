@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from taskfleet.api.agent import AgentState, ArtifactKind
+from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel, TrafficTarget
 from taskfleet.planning.packing_key import PackingKey
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something of ours could not be written: ApiRefused with the API server's words, or NameTaken by somebody else's object."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +133,8 @@ class TaskSnapshot:
     gateways: tuple[GatewayView, ...] | None = None
     gateway_url: str = ""
     claims: frozenset[str] = frozenset()  # those that the namespace offers for artifacts
-    # The API server's words, where it refused the last write of this task's TaskModelRevision.
-    refusal: str | None = None
+    # Why the last write of this task's TaskModelRevision, or of its pool, was not made.
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,5 +172,5 @@ class PoolSnapshot:
     agents: tuple[AgentView, ...] = ()
     revisions: tuple[TaskModelRevision, ...] = ()  # at least those that are members
     failures: tuple[ResolutionFailure, ...] = ()
-    # The API server's words, where it refused a child of the pool.
-    refusal: str | None = None
+    # Why a child of the pool could not be written.
+    refusal: Refusal | None = None

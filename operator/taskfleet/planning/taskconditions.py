@@ -12,6 +12,7 @@ from taskfleet.planning.revisionstatus import adapter_finding
 from taskfleet.planning.rollout_immediate import Step
 from taskfleet.planning.rollout_phase import RolloutPhase
 from taskfleet.planning.servingclass import without_effect
+from taskfleet.planning.snapshot import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Standing:
     target: Placement | None
     serving: Placement | None
     is_target_served: bool
-    refusal: str | None
+    refusal: Refusal | None
 
     @property
     def subject(self) -> Placement | None:
@@ -170,7 +171,7 @@ Check = Callable[[Standing], Summary | None]
 
 
 def write_was_refused(standing: Standing) -> Summary | None:
-    return summary_of(Reason.API_REFUSED, f"the API server refused: {standing.refusal}") if standing.refusal is not None else None
+    return summary_of(standing.refusal.reason, standing.refusal.message) if standing.refusal is not None else None
 
 
 def spec_is_refused(standing: Standing) -> Summary | None:

@@ -23,8 +23,21 @@ class MemoryApiServer:
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
 
-    async def list(self, resource: Resource, *, label_selector: str = "", metadata_only: bool = False, **_: Any) -> ObjectList:  # noqa: ARG002
-        found = [item for key, item in self.objects.items() if key[0] == resource.kind]
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",  # noqa: ARG002
+        field_selector: str = "",
+        metadata_only: bool = False,
+    ) -> ObjectList:
+        name = field_selector.removeprefix("metadata.name=")
+        found = [
+            item
+            for key, item in self.objects.items()
+            if key[0] == resource.kind and namespace in {"", key[1]} and (not field_selector or key[2] == name)
+        ]
         items = [{"metadata": item["metadata"]} if metadata_only else item for item in copy.deepcopy(found)]
         return ObjectList(tuple(items), str(self.version))
 

@@ -161,3 +161,36 @@ async def test_of_many_that_start_at_once_one_leads(replicas: int) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_lease_that_was_won_with_a_lost_answer_is_known_as_its_own() -> None:
+    server = MemoryApiServer()
+    one = replica(server, "one", lease_seconds=3600)
+    create, lost = server.create, UnavailableError("no answer")
+
+    async def create_and_lose(resource: Resource, new: Json) -> Json:
+        await create(resource, new)
+        raise lost
+
+    server.create = create_and_lose  # type: ignore[method-assign]
+    await asyncio.wait_for(one.acquire(), 10)
+    assert one.leading
+
+
+async def test_a_leader_that_stood_still_may_not_write_before_it_has_renewed() -> None:
+    now = 100.0
+    election = Election(
+        MemoryApiServer(),
+        namespace="system",
+        name="taskfleet-operator",
+        identity="one",
+        lease_seconds=20,
+        renew_seconds=3,
+        clock=lambda: now,
+    )
+    assert not election.may_write()
+    await election.acquire()
+    assert election.may_write()
+    now += 15
+    assert election.leading, "nothing has told it yet"
+    assert not election.may_write(), "and another one may lead soon"

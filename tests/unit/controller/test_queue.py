@@ -252,3 +252,48 @@ async def test_a_queue_that_stands_still_shows() -> None:
     assert queue.longest_wait() == pytest.approx(130)
     assert queue.depths() == {"pool": 2}
     await queue.stop(grace_seconds=0)
+
+
+async def test_a_tenant_with_five_hundred_keys_makes_another_one_wait_for_a_turn_only() -> None:
+    """S-15."""
+    done: list[str] = []
+    go_on = asyncio.Event()
+
+    async def work(key: str) -> None:
+        await go_on.wait()
+        done.append(key)
+
+    queue = WorkQueue(work, kind_of=lambda _: "taskmodel", tenant_of=lambda key: key.split("/")[0], workers=4, jitter=lambda: 0.5)
+    queue.start()
+    for number in range(500):
+        queue.add(f"broken/{number}")
+    await asyncio.sleep(0)
+    for number in range(3):
+        queue.add(f"good/{number}")
+    go_on.set()
+    await idle(queue)
+    await queue.stop(grace_seconds=1)
+    assert len(done) == 503
+    assert all(place < 12 for place, key in enumerate(done) if key.startswith("good/")), done[:20]
+
+
+async def test_a_tenant_whose_keys_hang_leaves_workers_to_the_others() -> None:
+    done: list[str] = []
+    stuck = asyncio.Event()
+
+    async def work(key: str) -> None:
+        if key.startswith("stuck/"):
+            await stuck.wait()
+        done.append(key)
+
+    queue = WorkQueue(work, kind_of=lambda _: "taskmodel", tenant_of=lambda key: key.split("/")[0], workers=4, jitter=lambda: 0.5)
+    queue.start()
+    for number in range(50):
+        queue.add(f"stuck/{number}")
+    await asyncio.sleep(0.01)
+    queue.add("good/1")
+    await until(lambda: done == ["good/1"])
+    stuck.set()
+    await idle(queue)
+    await queue.stop(grace_seconds=1)
+    assert len(done) == 51

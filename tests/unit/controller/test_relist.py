@@ -7,9 +7,10 @@ import pytest
 from taskfleet.controller import relist as module
 from taskfleet.controller.cache import Cache
 from taskfleet.controller.relist import Relist, Watched
-from taskfleet.kube.resources import SERVICES
+from taskfleet.kube.resources import SERVICES, TASK_MODELS
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import body
+from tests.unit.controller.waiting import until
 
 WATCHED = Watched(SERVICES)
 
@@ -21,7 +22,7 @@ class _World:
         self.server = MemoryApiServer()
         self.changes: list[str] = []
         self.cache = Cache(lambda change: self.changes.append(change.any["metadata"]["name"]))
-        self.relist = Relist(self.server, self.cache, (WATCHED,), seconds=300)  # type: ignore[arg-type]
+        self.relist = Relist(self.server, self.cache, (WATCHED,), seconds=300, users_seconds=300)  # type: ignore[arg-type]
 
     def has(self, name: str, version: int) -> None:
         self.server.objects["Service", "finance", name] = body(name, version)
@@ -106,3 +107,16 @@ async def test_what_went_while_it_compares_was_not_missed(world: _World, monkeyp
         world.has("short-lived", version)
         await world.relist.compare(WATCHED)
     assert world.relist.behind() is None
+
+
+async def test_what_users_write_is_compared_more_often(world: _World) -> None:
+    users, ours = Watched(TASK_MODELS, users=True), WATCHED
+    relist = Relist(world.server, world.cache, (users, ours), seconds=3600, users_seconds=0.01)  # type: ignore[arg-type]
+    world.server.objects["TaskModel", "finance", "new"] = body("new", 300)
+    world.has("missed", 301)
+    running = asyncio.create_task(relist.run())
+    await until(lambda: "new" in world.changes)
+    world.server.objects["TaskModel", "finance", "newer"] = body("newer", 302)
+    await until(lambda: relist.behind() == "TaskModel")
+    running.cancel()
+    assert "missed" not in world.changes, "the others wait for their longer turn"

@@ -146,3 +146,35 @@ def test_a_claim_concerns_the_tasks_that_name_it_when_it_is_offered_and_when_it_
     assert world.put(PERSISTENT_VOLUME_CLAIMS, ending) == both
     assert world.fleet.claims("finance") == frozenset(), "what is being deleted is offered no more"
     assert world.remove(PERSISTENT_VOLUME_CLAIMS, body("models", 8, labels=offered)) == set()
+
+
+def test_somebody_elses_pool_or_revision_concerns_nobody_until_it_goes(world: _World) -> None:
+    world.put(TASK_MODELS, task_model("a", 1))
+    base = {"source": "oci://registry.example/tiny", "revision": "v1"}
+    theirs = body("tiny", 2, spec={"servingClassName": "cpu", "base": base, "members": []})
+    assert world.put(MODEL_POOLS, theirs) == {PoolKey("finance", "tiny")}
+    assert world.fleet.pools("finance") == ()
+    assert world.fleet.pool(PoolKey("finance", "tiny")) is None
+    assert world.remove(MODEL_POOLS, body("tiny", 3)) == {PoolKey("finance", "tiny"), TaskKey("finance", "a")}
+    assert world.put(TASK_MODEL_REVISIONS, body("a-1", 4, spec={"taskModelName": "a", "base": base})) == set()
+    assert world.fleet.revisions(TaskKey("finance", "a")) == ()
+    assert world.remove(TASK_MODEL_REVISIONS, body("a-1", 5)) == {TaskKey("finance", "a")}
+
+
+@pytest.mark.parametrize(
+    "members", ["nonsense", [{"revision": "a-1"}], [{"taskModel": "a"}], ["a"], [{"revision": "a-1", "taskModel": "a"}]]
+)
+def test_a_pool_of_another_version_of_the_kind_comes_changes_and_goes_without_an_error(world: _World, members: object) -> None:
+    for version, status in ((1, {}), (2, {"conditions": [{"type": "Odd"}], "members": "nonsense"})):
+        odd = body("tiny", version, owner="TaskModelRevision", spec={"members": members}, status=status)
+        assert PoolKey("finance", "tiny") in world.put(MODEL_POOLS, odd)
+    assert PoolKey("finance", "tiny") in world.remove(MODEL_POOLS, body("tiny", 3))
+
+
+def test_a_strangers_text_in_a_status_is_no_label_of_a_metric(world: _World) -> None:
+    told = [
+        {"type": kind, "status": "True", "reason": "R", "message": "", "observedGeneration": 1, "lastTransitionTime": ""}
+        for kind in ("Ready", 'x"} 1')
+    ]
+    world.put(TASK_MODELS, task_model("a", 1) | {"status": {"conditions": told}})
+    assert world.fleet.condition_counts() == {("TaskModel", "Ready", "True"): 1}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskfleet.api.conditions import Reason
 from taskfleet.api.fields import Metadata
 from taskfleet.api.taskmodel import TaskModelStatus
 from taskfleet.controller.cache import Cache
@@ -10,7 +11,7 @@ from taskfleet.controller.writer import RefusedError, Writer, contains
 from taskfleet.kube.errors import ForbiddenError, InvalidError, KubeError, ThrottledError, UnavailableError
 from taskfleet.kube.resources import SERVICES, TASK_MODELS, Resource
 from tests.unit.controller.api_server import MemoryApiServer
-from tests.unit.controller.objects import Json, task_model
+from tests.unit.controller.objects import Json, body, task_model
 
 SERVICE = {
     "kind": "Service",
@@ -86,15 +87,42 @@ async def test_a_deleted_object_is_made_again(world: _World) -> None:
     assert await world.writer.apply_child(SERVICE)
 
 
-async def test_an_object_that_was_made_by_others_under_the_name_is_not_taken_for_ours(world: _World) -> None:
+@pytest.mark.parametrize("seen_by_the_watch", [True, False])
+async def test_an_object_that_others_made_under_the_name_is_left_alone(world: _World, *, seen_by_the_watch: bool) -> None:
+    theirs = body("tiny", 999, spec={"type": "ExternalName"})
+    world.server.objects["Service", "finance", "tiny"] = theirs
+    if seen_by_the_watch:
+        world.told(theirs)
+    with pytest.raises(RefusedError, match="Service finance/tiny exists and was not made by the operator") as refused:
+        await world.writer.apply_child(SERVICE)
+    assert refused.value.refusal.reason is Reason.NAME_TAKEN
+    assert world.server.writes == []
+    world.cache.remove(SERVICES, world.server.objects.pop(("Service", "finance", "tiny")))
+    assert await world.writer.apply_child(SERVICE), "it goes on once the name is free"
+
+
+async def test_an_own_object_that_no_watch_shows_is_put_right(world: _World) -> None:
     await world.writer.apply_child(SERVICE)
-    world.told(
-        {
-            **world.server.objects[("Service", "finance", "tiny")],
-            "metadata": {"name": "tiny", "namespace": "finance", "uid": "x", "resourceVersion": "999"},
-        }
-    )
+    found = world.server.edit(SERVICES, "tiny", takes="port", port=1)
+    world.cache.remove(SERVICES, found)  # its label was taken away
     assert await world.writer.apply_child(SERVICE)
+    assert world.server.objects["Service", "finance", "tiny"]["spec"]["port"] == 8080
+
+
+async def test_a_restored_object_is_known_by_its_owner(world: _World) -> None:
+    world.server.objects["Service", "finance", "tiny"] = body("tiny", 5, owner="ModelPool", spec={"port": 1})
+    assert await world.writer.apply_child(SERVICE)
+
+
+async def test_without_the_lease_nothing_is_written(world: _World) -> None:
+    writer = Writer(world.server, world.cache, may_write=lambda: False)  # type: ignore[arg-type]
+    with pytest.raises(RetryError, match="lease"):
+        await writer.apply_child(SERVICE)
+    with pytest.raises(RetryError, match="lease"):
+        await writer.delete(SERVICES, "tiny", "finance", uid="uid-tiny")
+    with pytest.raises(RetryError, match="lease"):
+        await writer.write_status(TASK_MODELS, Metadata(name="a"), TaskModelStatus(), TaskModelStatus(observed_generation=1))
+    assert world.server.writes == []
 
 
 async def test_after_a_restart_children_are_applied_once_and_records_only_where_they_differ(world: _World) -> None:

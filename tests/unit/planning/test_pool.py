@@ -13,7 +13,7 @@ from taskfleet.planning import pool
 from taskfleet.planning.conditions import Outlook, outlook_of
 from taskfleet.planning.plans import PoolPlan
 from taskfleet.planning.resolution import retry_seconds
-from taskfleet.planning.snapshot import AgentView, ContainerView, PodView, PoolSnapshot, ResolutionFailure
+from taskfleet.planning.snapshot import AgentView, ContainerView, PodView, PoolSnapshot, Refusal, ResolutionFailure
 from tests.unit.planning.builders import (
     NOW,
     agent,
@@ -324,7 +324,7 @@ def engine(**fields: Any) -> PodView:
 
 
 TROUBLES: list[tuple[dict[str, Any], str, str]] = [
-    ({"refusal": "Deployment is invalid: spec.template"}, "ApiRefused", "spec.template"),
+    ({"refusal": Refusal(Reason.API_REFUSED, "Deployment is invalid: spec.template")}, "ApiRefused", "spec.template"),
     ({"deployment": deployment(refusal="exceeded quota: gpus"), "pods": ()}, "PodRefused", "exceeded quota"),
     (
         {"pods": (pod(ready=False, unschedulable="0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),)},

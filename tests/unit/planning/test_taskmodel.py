@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import MemberState, ModelPoolStatus, Role
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import TaskModel, TaskModelStatus, TrafficTarget
@@ -12,7 +13,7 @@ from taskfleet.planning.conditions import Outlook, outlook_of
 from taskfleet.planning.plans import TaskPlan
 from taskfleet.planning.revisions import Phase
 from taskfleet.planning.revisionstatus import with_digest
-from taskfleet.planning.snapshot import GatewayView, TaskSnapshot
+from taskfleet.planning.snapshot import GatewayView, Refusal, TaskSnapshot
 from tests.unit.planning.builders import (
     BASE,
     NOW,
@@ -284,7 +285,7 @@ class TestStatus:
         assert "FieldsWithoutEffect" not in {found.type for found in status_of(plan(task_model(scaling={"minReplicas": 3}))).conditions}
 
     def test_refused_write_is_shown(self) -> None:
-        result = plan(task_model(), (V1, *PROVEN), refusal="quota exceeded")
+        result = plan(task_model(), (V1, *PROVEN), refusal=Refusal(Reason.API_REFUSED, "quota exceeded"))
         assert outlook(result) == (Outlook.STALLED, "ApiRefused")
 
     def test_invalid_spec_leaves_everything_that_serves(self) -> None:

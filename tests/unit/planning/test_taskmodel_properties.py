@@ -5,13 +5,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskfleet.api.conditions import ConditionType
+from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import MemberState
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.planning import taskmodel
 from taskfleet.planning.conditions import holds
 from taskfleet.planning.revisions import Phase
-from taskfleet.planning.snapshot import GatewayView, TaskSnapshot
+from taskfleet.planning.snapshot import GatewayView, Refusal, TaskSnapshot
 from tests.unit.planning.builders import (
     BASE,
     NOW,
@@ -87,7 +87,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         revisions=tuple(found),
         pools=tuple(pools),
         gateways=views,
-        refusal=draw(st.sampled_from([None, None, None, "forbidden"])),
+        refusal=draw(st.sampled_from([None, None, None, Refusal(Reason.API_REFUSED, "forbidden")])),
     )
 
 
