@@ -14,6 +14,7 @@ import yaml
 from tests.apiserver.control_plane import control_plane
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.local.backends import provide
+from tests.cluster.local.instance import Instance
 from tests.cluster.local.kind import docker_answers
 from tests.cluster.local.progress import Progress
 
@@ -45,15 +46,23 @@ class ApiServer:
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> Iterator[Path]:
-    """That of the cluster in KUBECONFIG_TEST; else of kind's where a Docker engine answers, or of a control plane of this run's own."""
-    if given := os.environ.get("KUBECONFIG_TEST"):
-        yield Path(given)
-    elif docker_answers():
-        yield provide(os.environ.get("TASKFLEET_TEST_CLUSTER") or "test", Progress()).kubeconfig
+def own_control_plane() -> Iterator[Instance | None]:
+    """A control plane of this run's own, which tests may stop and start; None where they run on another's."""
+    if os.environ.get("KUBECONFIG_TEST") or docker_answers():
+        yield None
     else:
         with control_plane() as instance:
-            yield instance.kubeconfig
+            yield instance
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(own_control_plane: Instance | None) -> Path:
+    """That of the cluster in KUBECONFIG_TEST; else of kind's where a Docker engine answers, or of a control plane of this run's own."""
+    if given := os.environ.get("KUBECONFIG_TEST"):
+        return Path(given)
+    if own_control_plane is not None:
+        return own_control_plane.kubeconfig
+    return provide(os.environ.get("TASKFLEET_TEST_CLUSTER") or "test", Progress()).kubeconfig
 
 
 @pytest.fixture(scope="session")

@@ -80,10 +80,10 @@ class OperatorProcess:
 
 @contextmanager
 def running_operator(
-    api_server: ApiServer, folder: Path, *, namespace: str, name: str = "one", **settings: str
+    api_server: ApiServer, folder: Path, *, namespace: str, name: str = "one", kubeconfig: Path | None = None, **settings: str
 ) -> Iterator[OperatorProcess]:
     """An operator of `namespace`; `settings` by their names without prefix, in lower case. It is killed at the end if it still runs."""
-    operator = start(api_server, folder, namespace=namespace, name=name, **settings)
+    operator = start(api_server, folder, namespace=namespace, name=name, kubeconfig=kubeconfig, **settings)
     try:
         operator.brings(lambda: operator.probe("/readyz") == 200, what=f"operator {name} is ready")
         yield operator
@@ -94,12 +94,14 @@ def running_operator(
             raise AssertionError(f"operator {name} logged a traceback\n{operator.told()}")
 
 
-def start(api_server: ApiServer, folder: Path, *, namespace: str, name: str = "one", **settings: str) -> OperatorProcess:
-    """Starts a replica, and waits for nothing."""
+def start(
+    api_server: ApiServer, folder: Path, *, namespace: str, name: str = "one", kubeconfig: Path | None = None, **settings: str
+) -> OperatorProcess:
+    """Starts a replica, and waits for nothing. `kubeconfig`: another way to the API server than the administrator's own."""
     probe_port, metrics_port = _free_port(), _free_port()
     environment = {
         **os.environ,
-        "KUBECONFIG": str(api_server.kubeconfig),
+        "KUBECONFIG": str(kubeconfig or api_server.kubeconfig),
         "TASKFLEET_NAMESPACE": namespace,
         "TASKFLEET_POD_NAME": name,
         "TASKFLEET_AGENT_IMAGE": "registry.example/taskfleet:1",

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.conftest import ApiServer
+from tests.apiserver.made import complete
 from tests.apiserver.objects import changed, put, serving_class, task_model
 from tests.apiserver.operator_process import leader, running_operator, start
 from tests.cluster.api import (
-    CHILDREN,
     DEPLOYMENT,
     LEASE,
     NAMESPACE,
@@ -18,11 +18,10 @@ from tests.cluster.api import (
     SERVICE,
     SERVING_CLASS,
     TASK_MODEL,
-    Api,
     Object,
     eventually,
 )
-from tests.cluster.oracles import identities, minimal, no_orphan, settled, silent, standing
+from tests.cluster.oracles import identities, minimal, no_orphan, silent, standing
 
 CLASS = "lifecycle"
 
@@ -47,22 +46,6 @@ def namespace(new_namespace: Callable[[str], str]) -> str:
 
 def task(namespace: str, name: str, version: str = "v1") -> Object:
     return changed(task_model(namespace, name), put("spec.servingClassName", CLASS), put("spec.adapter.version", version))
-
-
-def members(api: Api, namespace: str) -> set[str]:
-    return {member["taskModel"] for pool in api.list(POOL, namespace) for member in pool["spec"]["members"]}
-
-
-def complete(api: Api, namespace: str, *names: str) -> bool:
-    """Are these the members of one pool with all its children, and has Kubernetes done its part?"""
-    pools = api.list(POOL, namespace)
-    if len(pools) != 1 or members(api, namespace) != set(names):
-        return False
-    if any(api.find(kind, pools[0]["metadata"]["name"], namespace) is None for kind in CHILDREN):
-        return False
-    settled(api, namespace, within=1)
-    silent(api, namespace, seconds=2.5)
-    return True
 
 
 def test_a_restart_writes_nothing(api_server: ApiServer, system: str, namespace: str, tmp_path: Path) -> None:

@@ -132,25 +132,11 @@ class Api:
     """A cluster-administrator's connection to the API server of a kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        configuration = yaml.safe_load(kubeconfig.read_text())
-        context = next(one["context"] for one in configuration["contexts"] if one["name"] == configuration["current-context"])
-        server = next(one["cluster"] for one in configuration["clusters"] if one["name"] == context["cluster"])
-        user = next(one["user"] for one in configuration["users"] if one["name"] == context["user"])
-        self.url: str = server["server"].rstrip("/")
-        authority = _pem(server, "certificate-authority", kubeconfig.parent)
-        tls = ssl.create_default_context(cadata=authority)
-        headers = {"user-agent": TESTER}
-        if "token" in user:
-            headers["authorization"] = f"Bearer {user['token']}"
-        else:
-            with tempfile.NamedTemporaryFile("w", suffix=".pem") as pair:
-                pair.write(_pem(user, "client-certificate", kubeconfig.parent) + "\n" + _pem(user, "client-key", kubeconfig.parent))
-                pair.flush()
-                tls.load_cert_chain(pair.name)
-        self._headers = headers
-        self._pool = _connections(tls)
-        # Without the administrator's certificate, which would win over any token.
-        self._others = _connections(ssl.create_default_context(cadata=authority))
+        access = access_of(kubeconfig)
+        self.url = access.url
+        self._headers = {"user-agent": TESTER, **access.headers}
+        self._pool = _connections(access.tls)
+        self._others = _connections(access.others_tls)
 
     def close(self) -> None:
         self._pool.clear()
@@ -267,6 +253,33 @@ class Api:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         reply = json.loads(self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body, token=token))
         return bool(reply["status"]["allowed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The administrator's way to an API server. `others_tls` is without their certificate, which would win over any token."""
+
+    url: str
+    headers: Mapping[str, str]
+    tls: ssl.SSLContext
+    others_tls: ssl.SSLContext
+
+
+def access_of(kubeconfig: Path) -> Access:
+    configuration = yaml.safe_load(kubeconfig.read_text())
+    context = next(one["context"] for one in configuration["contexts"] if one["name"] == configuration["current-context"])
+    server = next(one["cluster"] for one in configuration["clusters"] if one["name"] == context["cluster"])
+    user = next(one["user"] for one in configuration["users"] if one["name"] == context["user"])
+    authority = _pem(server, "certificate-authority", kubeconfig.parent)
+    tls, headers = ssl.create_default_context(cadata=authority), {}
+    if "token" in user:
+        headers["authorization"] = f"Bearer {user['token']}"
+    else:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pair:
+            pair.write(_pem(user, "client-certificate", kubeconfig.parent) + "\n" + _pem(user, "client-key", kubeconfig.parent))
+            pair.flush()
+            tls.load_cert_chain(pair.name)
+    return Access(server["server"].rstrip("/"), headers, tls, ssl.create_default_context(cadata=authority))
 
 
 def _connections(tls: ssl.SSLContext) -> urllib3.PoolManager:

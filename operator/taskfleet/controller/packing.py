@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import TaskKey
-from taskfleet.controller.queue import RetryError
 from taskfleet.controller.resolutions import Resolutions
 from taskfleet.controller.writer import RefusedError, Writer
 from taskfleet.kube.resources import MODEL_POOLS
@@ -17,8 +16,6 @@ from taskfleet.planning.snapshot import PackingSnapshot, PackingTask, Refusal
 from taskfleet.resources.custom_objects import model_pool
 
 log = logging.getLogger(__name__)
-
-REFUSED_RETRY_SECONDS = 60.0
 
 RefusePool = Callable[[TaskKey, Refusal | None], None]
 
@@ -38,11 +35,11 @@ class PackingReconciler:
         plan = self._plan(key)
         for note in plan.notes:
             log.info(note, extra=fields(namespace=key.namespace, base=key.base_source, servingclass=key.serving_class))
-        refused = [refusal.message for draft in plan.apply if (refusal := await self._apply(draft)) is not None]
+        refused = [error for draft in plan.apply if (error := await self._apply(draft)) is not None]
         for deletion in plan.delete:
             await self._writer.delete(MODEL_POOLS, deletion.name, key.namespace, uid=deletion.uid)
         if refused:
-            raise RetryError("; ".join(refused), least_seconds=REFUSED_RETRY_SECONDS)
+            raise refused[0]
         return None
 
     def _plan(self, key: PackingKey) -> PackingPlan:
@@ -71,14 +68,14 @@ class PackingReconciler:
             )
         )
 
-    async def _apply(self, draft: PoolDraft) -> Refusal | None:
+    async def _apply(self, draft: PoolDraft) -> RefusedError | None:
         """Why it was not written."""
-        refusal = None
+        refused = None
         try:
             await self._writer.apply(MODEL_POOLS, model_pool(draft), adopt=True)
         except RefusedError as error:
-            refusal = error.refusal
-            log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=refusal.message))
+            refused = error
+            log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=str(error)))
         for task in {member.task_model for member in draft.spec.members}:
-            self._refuse_pool(TaskKey(draft.namespace, task), refusal)
-        return refusal
+            self._refuse_pool(TaskKey(draft.namespace, task), refused.refusal if refused is not None else None)
+        return refused

@@ -29,9 +29,6 @@ from taskfleet.resources.settings import PoolSettings
 
 log = logging.getLogger(__name__)
 
-# What the API server refused may be taken when a quota or a policy has changed, which nobody tells us.
-REFUSED_RETRY_SECONDS = 30.0
-
 
 class PoolReconciler:
     """One key is one ModelPool."""
@@ -47,6 +44,7 @@ class PoolReconciler:
         trust: TrustSource,
         settings: PoolSettings,
         now: Callable[[], datetime],
+        refused_retry_seconds: float,
     ) -> None:
         self._fleet = fleet
         self._writer = writer
@@ -56,6 +54,7 @@ class PoolReconciler:
         self._trust = trust
         self._settings = settings
         self._now = now
+        self._refused_retry_seconds = refused_retry_seconds
         self._uids: dict[PoolKey, str] = {}
 
     async def reconcile(self, key: PoolKey) -> float | None:
@@ -86,7 +85,7 @@ class PoolReconciler:
         self._resolutions.keep_only(pool.metadata.uid, frozenset(member.revision for member in pool.spec.members))
         await self._write_status(key, plan)
         if refusal is not None:
-            return min(plan.requeue_after or REFUSED_RETRY_SECONDS, REFUSED_RETRY_SECONDS)
+            return min(plan.requeue_after or self._refused_retry_seconds, self._refused_retry_seconds)
         return plan.requeue_after
 
     def _plan(self, key: PoolKey, refusal: Refusal | None) -> PoolPlan:

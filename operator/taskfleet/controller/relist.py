@@ -1,7 +1,7 @@
 """Compares the cache with the API server, because watches alone don't tell the truth for ever.
 
 kopf never synthesises the deletions that happened between a broken watch and the list after it, and a watch can stand still without breaking. The comparison lists names and
-versions only; what was missed is mended here, and what is missed twice running makes the process unhealthy.
+versions only; what was missed is mended here, and a watch that misses changes twice without a sign of life makes the process unhealthy.
 """
 
 import asyncio
@@ -70,8 +70,15 @@ class Relist:
             self._hinted.add(resource)
             self._hint.set()
 
+    def heard(self, resource: Resource) -> None:
+        """The watch of a kind told something: it is alive."""
+        self._misses.pop(resource, None)
+
     def behind(self) -> str | None:
-        """The kind whose watch missed changes in two comparisons running; what liveness looks at."""
+        """The kind whose watch missed changes in two comparisons and told nothing since; what liveness looks at.
+
+        A comparison that finds nothing missed does not make it well: perhaps nothing happened.
+        """
         return next((resource.kind for resource, misses in self._misses.items() if misses >= 2), None)
 
     async def run(self) -> None:
@@ -118,8 +125,8 @@ class Relist:
             newer = {key: version for key, version in newer.items() if self._version(resource, key) < version}
         # What was deleted meanwhile was missed by nobody.
         missed = len(newer.keys() & await self._list(watched)) if newer else 0
-        self._misses[resource] = self._misses.get(resource, 0) + 1 if missed else 0
         if missed:
+            self._misses[resource] = self._misses.get(resource, 0) + 1
             log.warning("the watch missed changes", extra=fields(kind=resource.kind, objects=missed))
             metrics.RELIST_CORRECTIONS.labels(resource.kind).inc(missed)
 

@@ -92,7 +92,8 @@ class Replica:
         self._reconcilers(settings, identity, tokens)
 
     def _reconcilers(self, settings: OperatorSettings, identity: str, tokens: PoolTokens) -> None:
-        writer = Writer(self._kube, self._cache, may_write=self._election.may_write)
+        again = settings.refused_retry_seconds
+        writer = Writer(self._kube, self._cache, may_write=self._election.may_write, refused_retry_seconds=again)
         events = EventWriter(self._kube, instance=identity)
         gateways = Gateways(
             self._session,
@@ -123,6 +124,7 @@ class Replica:
             trust=self._trust,
             settings=settings.pool_settings,
             now=_now,
+            refused_retry_seconds=again,
         )
         self._classes = ServingClassReconciler(fleet=self._fleet, writer=writer, events=events, now=_now)
 
@@ -165,6 +167,7 @@ class Replica:
             self._cache.remove(resource, body)
         else:
             self._cache.put(resource, body)
+        self._relist.heard(resource)
         if kind_of_event is None:
             self._relist.hint(resource)
         CACHED_OBJECTS.labels(resource.kind).set(self._cache.count(resource))

@@ -53,6 +53,13 @@ class OperatorSettings(Settings):
         ),
     ] = 60.0
     trust_refresh_seconds: Annotated[float, Field(ge=1, description="How often the issuer's keys are looked up.")] = 60.0
+    refused_retry_seconds: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            description="What the API server refused is tried again so often: nobody tells that a quota, a policy or a right has changed.",
+        ),
+    ] = 30.0
     stall_seconds: Annotated[float, Field(ge=5, description="Liveness fails when a key waits or is worked on for so long.")] = 120.0
 
     lease_name: Annotated[str, Field(description="Lease of the leader.")] = "taskfleet-operator"

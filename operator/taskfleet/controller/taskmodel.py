@@ -26,9 +26,6 @@ from taskfleet.resources.custom_objects import task_model_revision
 
 log = logging.getLogger(__name__)
 
-# What the API server refused may be taken when a quota or a policy has changed, which nobody tells us.
-REFUSED_RETRY_SECONDS = 60.0
-
 
 class TaskModelReconciler:
     """One key is one TaskModel. `enqueue` asks for other keys."""
@@ -81,13 +78,13 @@ class TaskModelReconciler:
 
     async def _carry_out(self, key: TaskKey) -> float | None:
         plan = self._plan(key)
-        refusal = None
+        refusal, refused_again = None, 0.0
         if plan.revision is not None:
             try:
                 if await self._writer.apply(TASK_MODEL_REVISIONS, task_model_revision(plan.revision), adopt=True):
                     plan = self._plan(key)
             except RefusedError as error:
-                refusal = error.refusal
+                refusal, refused_again = error.refusal, error.least_seconds
                 plan = self._plan(key, refusal=refusal)
         gateways = None
         if plan.ask_gateways:
@@ -99,7 +96,7 @@ class TaskModelReconciler:
         for name in plan.delete_revisions:
             await self._delete_revision(key, name)
         if refusal is not None:
-            return REFUSED_RETRY_SECONDS
+            return refused_again
         return plan.requeue_after
 
     def _plan(self, key: TaskKey, *, refusal: Refusal | None = None, gateways: tuple[GatewayView, ...] | None = None) -> TaskPlan:

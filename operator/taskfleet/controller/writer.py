@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 CHILDREN = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, POD_DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
 _CHILD_BY_KIND = {resource.kind: resource for resource in CHILDREN}
 
-# What was refused may be taken when a quota, a policy or a right has changed, which nobody tells us.
-REFUSED_RETRY_SECONDS = 30.0
-
 # A namespace that is ending takes no new objects; nothing of ours is missing there.
 _ENDING = "because it is being terminated"
 
@@ -48,8 +45,8 @@ _ENDING = "because it is being terminated"
 class RefusedError(RetryError):
     """The object can't be written as things are. Whoever can say so on an object does; for all others it is a reason to try again much later."""
 
-    def __init__(self, message: str, *, reason: Reason = Reason.API_REFUSED) -> None:
-        super().__init__(message, least_seconds=REFUSED_RETRY_SECONDS)
+    def __init__(self, message: str, *, least_seconds: float, reason: Reason = Reason.API_REFUSED) -> None:
+        super().__init__(message, least_seconds=least_seconds)
         self.refusal = Refusal(reason, message)
 
 
@@ -64,13 +61,16 @@ class Writer:
     """All writes of objects and statuses. Answers go into the cache at once, so that the next decision sees them.
 
     Every method raises RefusedError where the object is at fault, and RetryError where it is worth another attempt. `may_write` says whether this replica may still write: one
-    that was stopped for a while wakes up with decisions of the time before.
+    that was stopped for a while wakes up with decisions of the time before. `refused_retry_seconds`: when what was refused is worth another attempt.
     """
 
-    def __init__(self, kube: Kube, cache: Cache, *, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, kube: Kube, cache: Cache, *, may_write: Callable[[], bool] = lambda: True, refused_retry_seconds: float = 30.0
+    ) -> None:
         self._kube = kube
         self._cache = cache
         self._may_write = may_write
+        self._refused_retry_seconds = refused_retry_seconds
         self._applied: dict[tuple[Resource, ObjectKey], _Applied] = {}
 
     async def apply_child(self, body: Json) -> bool:
@@ -139,25 +139,34 @@ class Writer:
             try:
                 found = (await self._kube.list(resource, namespace=key[0], field_selector=f"metadata.name={key[1]}")).items
             except KubeError as error:
-                raise _classified(resource, {"metadata": {"name": key[1], "namespace": key[0]}}, error) from error
+                raise self._classified(resource, {"metadata": {"name": key[1], "namespace": key[0]}}, error) from error
             live = found[0] if found else None
             ours = live is not None and is_ours(live)
         if live is not None and not ours:
             taken = f"{resource.kind} {key[0]}/{key[1]} exists and was not made by the operator; it is left alone. Rename or delete it"
-            raise RefusedError(taken, reason=Reason.NAME_TAKEN)
+            raise RefusedError(taken, least_seconds=self._refused_retry_seconds, reason=Reason.NAME_TAKEN)
         return live
 
     def _check_lease(self) -> None:
         if not self._may_write():
             raise RetryError("the lease may have run out, nothing is written", least_seconds=1.0)
 
-    @staticmethod
-    def _told(resource: Resource, body: Json, error: KubeError) -> Exception:
+    def _told(self, resource: Resource, body: Json, error: KubeError) -> Exception:
         """A refusal that no condition will tell of is told in the log."""
-        found = _classified(resource, body, error)
+        found = self._classified(resource, body, error)
         if isinstance(found, RefusedError):
             log.warning("write refused", extra=fields(kind=resource.kind, name="/".join(key_of(body)), why=error.message))
         return found
+
+    def _classified(self, resource: Resource, body: Json, error: KubeError) -> Exception:
+        name = "/".join(part for part in key_of(body) if part)
+        if isinstance(error, ForbiddenError) and _ENDING in error.message:
+            return RetryError(error.message, least_seconds=10.0)
+        if isinstance(error, InvalidError | ForbiddenError):
+            message = f"the API server refused {resource.kind} {name}: {error.message}"
+            return RefusedError(message, least_seconds=self._refused_retry_seconds)
+        log.warning("write failed", extra=fields(kind=resource.kind, name=name, why=error.message, status=error.status))
+        return RetryError(error.message, least_seconds=error.retry_after if isinstance(error, ThrottledError) else 0.0)
 
     def _stands(self, resource: Resource, key: ObjectKey, intent: str, live: Json, adoptable: Json | None) -> bool:
         applied, owned = self._applied.get((resource, key)), self._cache.owned(resource, key[1], key[0]) or ""
@@ -175,7 +184,7 @@ class Writer:
         try:
             answer = await self._kube.apply(resource, body)
         except KubeError as error:
-            raise _classified(resource, body, error) from error
+            raise self._classified(resource, body, error) from error
         metrics.APPLIES.labels(resource.kind, "sent").inc()
         before = live["metadata"] if live is not None else {}
         if before.get("resourceVersion") != answer["metadata"]["resourceVersion"]:
@@ -198,13 +207,3 @@ def contains(live: Any, intent: Any) -> bool:
 
 def _covers(live: Any, intent: list[Any]) -> bool:
     return isinstance(live, list) and all(any(contains(one, wanted) for one in live) for wanted in intent)
-
-
-def _classified(resource: Resource, body: Json, error: KubeError) -> Exception:
-    name = "/".join(part for part in key_of(body) if part)
-    if isinstance(error, ForbiddenError) and _ENDING in error.message:
-        return RetryError(error.message, least_seconds=10.0)
-    if isinstance(error, InvalidError | ForbiddenError):
-        return RefusedError(f"the API server refused {resource.kind} {name}: {error.message}")
-    log.warning("write failed", extra=fields(kind=resource.kind, name=name, why=error.message, status=error.status))
-    return RetryError(error.message, least_seconds=error.retry_after if isinstance(error, ThrottledError) else 0.0)

@@ -75,6 +75,8 @@ async def test_a_watch_that_misses_again_is_dead(world: _World) -> None:
         await world.relist.compare(WATCHED)
     assert world.relist.behind() == "Service"
     await world.relist.compare(WATCHED)
+    assert world.relist.behind() == "Service", "that nothing happened since is no sign of life"
+    world.relist.heard(SERVICES)
     assert world.relist.behind() is None
 
 
