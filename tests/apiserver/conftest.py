@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,13 +69,7 @@ def kubeconfig(own_control_plane: Instance | None) -> Path:
 @pytest.fixture(scope="session")
 def api_server(kubeconfig: Path) -> Iterator[ApiServer]:
     api = Api(kubeconfig)
-    names = []
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        definition: Object = yaml.safe_load(path.read_text())
-        names.append(definition["metadata"]["name"])
-        apply_definition(api, definition)
-    for name in names:
-        eventually(lambda name=name: _established(api, name), what=f"{name} is served", within=60)  # type: ignore[misc]
+    install_definitions(api)
     yield ApiServer(kubeconfig, api)
     api.close()
 
@@ -90,6 +85,17 @@ def new_namespace(api_server: ApiServer) -> Callable[[str], str]:
         return namespace
 
     return make
+
+
+def install_definitions(api: Api) -> None:
+    """All CustomResourceDefinitions; returns when they are served."""
+    names = []
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        definition: Object = yaml.safe_load(path.read_text())
+        names.append(definition["metadata"]["name"])
+        apply_definition(api, definition)
+    for name in names:
+        eventually(partial(_established, api, name), what=f"{name} is served", within=60)
 
 
 def apply_definition(api: Api, definition: Object, *, dry_run: bool = False) -> None:

@@ -25,8 +25,8 @@ PREFIX = "apiserver-"
 
 
 @contextmanager
-def control_plane() -> Iterator[Instance]:
-    """An instance without a node; gone afterwards."""
+def control_plane(*, controllers: bool = True) -> Iterator[Instance]:
+    """An instance without a node; gone afterwards. Without `controllers` nobody but the API server itself acts on objects."""
     progress = Progress()
     _remove_abandoned(progress)
     log = cache_folder() / "log" / "build.log"
@@ -41,8 +41,9 @@ def control_plane() -> Iterator[Instance]:
         start_etcd(instance)
         start_api_server(instance)
         wait_until(api_server_ready(instance), "the API server is ready", seconds=120, advice=f"read {instance.logs}")
-        # Garbage collection, namespaces' end, default ServiceAccounts.
-        start_controller_manager(instance)
+        if controllers:
+            # Garbage collection, namespaces' end, default ServiceAccounts.
+            start_controller_manager(instance)
         yield instance
     finally:
         down(name, progress)

@@ -1,6 +1,7 @@
 """The operator as a process of its own against the tier's API server."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -40,6 +41,13 @@ class OperatorProcess:
         _, text = self._get(self.metrics_port, "/metrics")
         lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(f'{key}="{value}"' in line for key, value in labels.items()))
+
+    def samples(self, name: str, *labels: str) -> list[tuple[str, ...]]:
+        """Each sample of a metric: the values of these labels, and its own."""
+        _, text = self._get(self.metrics_port, "/metrics")
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+        values = [(dict(re.findall(r'(\w+)="([^"]*)"', line)), line.rsplit(" ", 1)[1]) for line in lines]
+        return [(*(found.get(label, "") for label in labels), value) for found, value in values]
 
     def writes(self) -> float:
         """Calls that write, without those on Leases and reviews and without tokens."""

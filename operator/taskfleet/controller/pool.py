@@ -74,14 +74,15 @@ class PoolReconciler:
 
     async def _carry_out(self, key: PoolKey, pool: ModelPool) -> float | None:
         plan = self._plan(key, None)
+        # A registry may take long, so it is asked before the API server is.
+        for resolution in plan.resolve:
+            self._resolutions.start(pool, resolution)
         refusal = None
         if plan.desired is not None:
             refusal = await self._apply_children(pool, plan.desired)
             # Children first: a pod that starts now must find the document in its ConfigMap.
             plan = self._plan(key, refusal)
             await self._hand_out(key, plan)
-        for resolution in plan.resolve:
-            self._resolutions.start(pool, resolution)
         self._resolutions.keep_only(pool.metadata.uid, frozenset(member.revision for member in pool.spec.members))
         await self._write_status(key, plan)
         if refusal is not None:

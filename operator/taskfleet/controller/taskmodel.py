@@ -83,6 +83,7 @@ class TaskModelReconciler:
             try:
                 if await self._writer.apply(TASK_MODEL_REVISIONS, task_model_revision(plan.revision), adopt=True):
                     plan = self._plan(key)
+                    self._pack(plan)
             except RefusedError as error:
                 refusal, refused_again = error.refusal, error.least_seconds
                 plan = self._plan(key, refusal=refusal)
@@ -90,9 +91,10 @@ class TaskModelReconciler:
         if plan.ask_gateways:
             gateways = await self._gateways.traffic_of(key.namespace, key.name)
             plan = self._plan(key, refusal=refusal, gateways=gateways)
-        await self._write(key, plan)
-        for packing_key in plan.packing_keys:
-            self._enqueue(packing_key)
+        if await self._write_revisions(key, plan):
+            self._pack(plan)
+        await self._write_status(key, plan)
+        self._pack(plan)
         for name in plan.delete_revisions:
             await self._delete_revision(key, name)
         if refusal is not None:
@@ -126,11 +128,21 @@ class TaskModelReconciler:
                 return revision.model_copy(update={"status": with_digest(revision, digest)})
         return revision
 
-    async def _write(self, key: TaskKey, plan: TaskPlan) -> None:
+    def _pack(self, plan: TaskPlan) -> None:
+        """After each step: packing goes on with a new revision or a digest while the status that tells of it is still being written, and looks again afterwards."""
+        for packing_key in plan.packing_keys:
+            self._enqueue(packing_key)
+
+    async def _write_revisions(self, key: TaskKey, plan: TaskPlan) -> bool:
+        """The statuses of the revisions; True where one was written."""
+        written = False
         for name, status in sorted(plan.revision_statuses.items()):
             revision = self._fleet.revision(key.namespace, name)
             if revision is not None:
-                await self._writer.write_status(TASK_MODEL_REVISIONS, revision.metadata, revision.status, status)
+                written |= await self._writer.write_status(TASK_MODEL_REVISIONS, revision.metadata, revision.status, status)
+        return written
+
+    async def _write_status(self, key: TaskKey, plan: TaskPlan) -> None:
         task = self._fleet.task(key)
         if plan.status is None or not isinstance(task, TaskModel):
             return

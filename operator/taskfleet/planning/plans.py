@@ -46,7 +46,7 @@ class TaskPlan:
     revision_statuses: Mapping[str, TaskModelRevisionStatus] = field(default_factory=dict)
     # The task's new status; equal to the old one where nothing changed. None: write nothing.
     status: TaskModelStatus | None = None
-    # Packing domains that this task belongs to now or is leaving; each is to be packed after the revision was applied and the status written.
+    # Packing domains that this task belongs to now or is leaving; each is to be packed after the revision was applied, and again after the status was written.
     packing_keys: tuple[PackingKey, ...] = ()
     # TaskModelRevisions that are no longer needed; deleted last.
     delete_revisions: tuple[str, ...] = ()
