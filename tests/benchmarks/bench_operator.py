@@ -208,7 +208,7 @@ def restart(api_server: ApiServer, folder: Path, fleet: Fleet) -> None:
 
         def reconciled() -> bool:
             done = {kind: second.metric("taskfleet_reconcile_seconds_count", kind=kind, result="done") for kind in kinds}
-            heard = second.metric("taskfleet_agent_requests_total", route="/agent/v1/state", code="200")
+            heard = second.metric("taskfleet_agent_calls_total", route="/agent/v1/state", code="200")
             return (
                 all(done[kind] >= least for kind, least in kinds.items())
                 and heard >= fleet.pools

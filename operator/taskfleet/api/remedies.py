@@ -60,6 +60,7 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.NOT_IN_THIS_VERSION: "Nothing, if you can do without: the fields are kept for a later version. Otherwise remove them, so that nobody relies on them.",
     # Operator's own trouble
     Reason.API_REFUSED: "The API server's words are in the message: often an admission policy that refuses the operator's objects, or a chart whose roles are older than its image. It is tried again by itself.",
+    Reason.NAME_TAKEN: "Rename or delete the object that the message names, if nobody needs it: the operator neither takes over nor deletes what it did not make. It goes on by itself within half a minute.",
 }
 
 # By the name that a scrape shows.
