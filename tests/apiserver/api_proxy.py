@@ -23,7 +23,7 @@ from tests.cluster.api import Access, access_of
 T = TypeVar("T")
 
 # Hop by hop, or set anew by either library.
-_NOT_PASSED = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding", "accept-encoding", "keep-alive"})
+_NOT_PASSED = frozenset({"host", "connection", "transfer-encoding", "content-length", "keep-alive"})
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/[^/]+(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
@@ -85,7 +85,10 @@ class ApiProxy:
     async def start(self) -> None:
         self._flowing.set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),
         )
         application = web.Application(client_max_size=8 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._pass_on)
