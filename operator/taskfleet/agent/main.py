@@ -89,6 +89,7 @@ class Agent:
             claims_directory=settings.claims_dir,
             insecure_hosts=settings.insecure_hosts,
             allowed_networks=settings.networks,
+            partials=self._store.partials,
         )
         self._peers = Peers(
             token_file=settings.peer_token,

@@ -9,6 +9,7 @@ from typing import Self
 
 from taskfleet.artifacts.addresses import Lookup, Network, look_up
 from taskfleet.artifacts.errors import SourceUnavailable
+from taskfleet.artifacts.partials import Partials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,8 @@ class Access:
     """Where the Secret's entries and the mounted claims are, which hosts (with their ports) are asked over plain http, and from which networks beside the public
     ones may be fetched.
 
-    `tls` is None for the usual authorities; `lookup` finds the addresses of a host. Once `ended` is set, whatever is under way stops with SourceUnavailable:
-    a thread can't be ended otherwise.
+    `tls` is None for the usual authorities; `lookup` finds the addresses of a host; `partials` keeps beginnings of files. Once `ended` is set, whatever is under way
+    stops with SourceUnavailable: a thread can't be ended otherwise.
     """
 
     credentials_directory: Path
@@ -26,6 +27,7 @@ class Access:
     allowed_networks: tuple[Network, ...] = ()
     tls: ssl.SSLContext | None = None
     lookup: Lookup = look_up
+    partials: Partials | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
 

@@ -4,7 +4,6 @@ A registry has a digest for an artifact, that of its manifest. The others have f
 once they were fetched. Whoever fetches by digest accepts no other bytes, from any source. All functions block; they are run in threads.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,7 +26,7 @@ _WANTED: Mapping[ArtifactKind, Callable[[str], bool]] = {
     ArtifactKind.ADAPTER: lora.FILES.__contains__,
     ArtifactKind.BASE: filenames.is_served,
 }
-_PAUSE_SECONDS = 0.5
+_TAR = ".files.tar"
 
 
 def has_own_digests(source: str) -> bool:
@@ -86,11 +85,20 @@ def fetch_files(order: Order, into: Path, *, access: Access, limits: FetchLimits
     listing = LISTERS[order.source.partition("://")[0]](Inquiry(order=order, access=access, time=time))
     wanted = _WANTED[order.kind]
     if listing.tar is not None:
-        return _fetch_tar(listing.tar, into, limits=limits, time=time, wanted=wanted)
+        download(
+            listing.tar,
+            into / _TAR,
+            key=(order.source, order.version),
+            max_bytes=limits.max_bytes,
+            access=access,
+            time=time,
+        )
+        return _unpacked(into, limits=limits, wanted=wanted)
     files = _chosen(listing, order, max_files=limits.max_files, wanted=wanted)
     left, hashes = limits.max_bytes, {}
     for file in files:
-        downloaded = download(file, into / file.name, max_bytes=left, time=time, pause=_pause(access.ended))
+        key = (order.source, order.version, file.name)
+        downloaded = download(file, into / file.name, key=key, max_bytes=left, access=access, time=time)
         left -= downloaded.size
         hashes[file.name] = downloaded.sha256
     return content_manifest(hashes)
@@ -113,11 +121,9 @@ def _chosen(listing: Listing, order: Order, *, max_files: int, wanted: Callable[
     return sorted(files, key=lambda file: file.name)
 
 
-def _fetch_tar(remote: RemoteFile, into: Path, *, limits: FetchLimits, time: TimeLimit, wanted: Callable[[str], bool]) -> bytes:
-    archive = into / ".files.tar"
-    download(remote, archive, max_bytes=limits.max_bytes, time=time, pause=_pause(time.ended))
-    tarball.extract(archive, into, max_files=limits.max_files, max_bytes=limits.max_bytes)
-    archive.unlink()
+def _unpacked(into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> bytes:
+    tarball.extract(into / _TAR, into, max_files=limits.max_files, max_bytes=limits.max_bytes)
+    (into / _TAR).unlink()
     hashes = {}
     for path in into.iterdir():
         if wanted(path.name):
@@ -125,10 +131,3 @@ def _fetch_tar(remote: RemoteFile, into: Path, *, limits: FetchLimits, time: Tim
         else:
             path.unlink()
     return content_manifest(hashes)
-
-
-def _pause(ended: threading.Event) -> Callable[[int], None]:
-    def pause(attempt: int) -> None:
-        ended.wait(_PAUSE_SECONDS * 2.0**attempt)
-
-    return pause

@@ -66,20 +66,25 @@ class _HttpFile:
                 )
             if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise ArtifactInvalid(f"{answer.origin} sends file {self.name} compressed, though it was asked not to")
-            yield _stream(answer, self.name)
+            yield stream_of(answer, self.name)
 
     def _asked(self, transport: Transport, offset: int, validator: str | None) -> Answer:
         # If-Range: the rest of these bytes, or all of other ones (RFC 9110, 13.1.5).
         headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset and validator else {}
-        answer = transport.get(self.url, headers=headers, credentials=self.credentials(self.url))
-        if answer.status_code != 416:
-            return answer
-        # There is nothing from there on: a server that doesn't know If-Range, and has a shorter file now. Or all of it was here already, but not its end.
-        answer.close()
-        return transport.get(self.url, credentials=self.credentials(self.url))
+        return ranged(lambda headers: transport.get(self.url, headers=headers, credentials=self.credentials(self.url)), headers)
 
 
-def _stream(answer: Answer, name: str) -> Stream:
+def ranged(ask: Callable[[Mapping[str, str]], Answer], headers: Mapping[str, str]) -> Answer:
+    """The answer to a question for the rest of a file, or for all of it, where there is no rest: a server that doesn't know If-Range, and has a shorter file now."""
+    answer = ask(headers)
+    if answer.status_code != 416 or not headers:
+        return answer
+    answer.close()
+    return ask({})
+
+
+def stream_of(answer: Answer, name: str) -> Stream:
+    """A file as an answer with status 200 or 206 gives it."""
     etag = answer.headers.get("ETag", "")
     begins_at, size = 0, _number(answer.headers.get("Content-Length", ""))
     if answer.status_code == 206:

@@ -6,13 +6,19 @@ All functions block; they are run in threads. Limits are in bytes and seconds.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from taskfleet.artifacts import credentials, manifest, tarball
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.copying import Expected
+from taskfleet.artifacts.download import download
 from taskfleet.artifacts.errors import ArtifactInvalid, DigestMismatch, SourceUnavailable
+from taskfleet.artifacts.http_file import ranged, stream_of
+from taskfleet.artifacts.listing import RemoteFile, Stream
 from taskfleet.artifacts.registry import Registry
 from taskfleet.artifacts.source import OciSource, check_digest, check_tag, parse
 
@@ -57,7 +63,7 @@ def fetch(
     All names are checked, wanted or not. Raises ArtifactError; what was written until then is the caller's to remove.
     """
     with _connect(source, key=key, access=access, seconds=limits.seconds) as registry:
-        return _fetch(registry, digest, into, limits=limits, wanted=wanted)
+        return _fetch(registry, digest, into, access, limits=limits, wanted=wanted)
 
 
 def expected(text: bytes, *, limits: FetchLimits) -> dict[str, Expected] | None:
@@ -66,17 +72,19 @@ def expected(text: bytes, *, limits: FetchLimits) -> dict[str, Expected] | None:
     return None if layout.tar is not None else {name: Expected(blob.digest, blob.size) for name, blob in layout.files.items()}
 
 
-def _fetch(registry: Registry, digest: str, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> bytes | None:
+def _fetch(
+    registry: Registry, digest: str, into: Path, access: Access, *, limits: FetchLimits, wanted: Callable[[str], bool]
+) -> bytes | None:
     text = _manifest(registry, digest)
     if _sha256(text) != digest:
         raise DigestMismatch(f"{registry.hostname} answers {_sha256(text)} when asked for {digest}")
     layout = manifest.read(text, max_files=limits.max_files, max_bytes=limits.max_bytes)
     if layout.tar is not None:
-        _fetch_tar(registry, layout.tar, into, limits=limits, wanted=wanted)
+        _fetch_tar(registry, layout.tar, into, access, limits=limits, wanted=wanted)
         return None
     for name, blob in layout.files.items():
         if wanted(name):
-            _download(registry, blob, into / name)
+            _download(registry, blob, into / name, access)
     return text
 
 
@@ -97,9 +105,11 @@ def _manifest(registry: Registry, reference: str) -> bytes:
     return text
 
 
-def _fetch_tar(registry: Registry, blob: manifest.Blob, into: Path, *, limits: FetchLimits, wanted: Callable[[str], bool]) -> None:
+def _fetch_tar(
+    registry: Registry, blob: manifest.Blob, into: Path, access: Access, *, limits: FetchLimits, wanted: Callable[[str], bool]
+) -> None:
     archive = into / ".layer.tar"
-    _download(registry, blob, archive)
+    _download(registry, blob, archive, access)
     tarball.extract(archive, into, max_files=limits.max_files, max_bytes=limits.max_bytes)
     archive.unlink()
     for path in into.iterdir():
@@ -107,20 +117,22 @@ def _fetch_tar(registry: Registry, blob: manifest.Blob, into: Path, *, limits: F
             path.unlink()
 
 
-def _download(registry: Registry, blob: manifest.Blob, path: Path) -> None:
-    response = registry.get_blob(registry.container(blob.digest), blob.digest, stream=True)
-    if response.status_code != 200:
-        raise SourceUnavailable(f"{registry.hostname} answered HTTP {response.status_code} for file {path.name}")
-    hashed, size = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        for piece in response.pieces(limit=blob.size):
-            hashed.update(piece)
-            size += len(piece)
-            file.write(piece)
-    if size < blob.size:
-        raise SourceUnavailable(f"{registry.hostname} broke off file {path.name} after {size} of {blob.size} bytes")
-    if size > blob.size or f"sha256:{hashed.hexdigest()}" != blob.digest:
-        raise DigestMismatch(f"the bytes of file {path.name} are not those of {blob.digest}")
+def _download(registry: Registry, blob: manifest.Blob, path: Path, access: Access) -> None:
+    remote = RemoteFile(
+        name=path.name, open=partial(_open, registry, blob, path.name), size=blob.size, sha256=blob.digest.removeprefix("sha256:")
+    )
+    download(remote, path, key=(blob.digest,), max_bytes=blob.size, access=access, time=registry.time)
+
+
+@contextmanager
+def _open(registry: Registry, blob: manifest.Blob, name: str, offset: int, _validator: str | None) -> Iterator[Stream]:
+    url = f"{registry.prefix}://{registry.container(blob.digest).get_blob_url(blob.digest)}"
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with ranged(lambda headers: registry.do_request(url, headers=dict(headers), stream=True), headers) as answer:
+        if answer.status_code not in {200, 206}:
+            raise SourceUnavailable(f"{registry.hostname} answered HTTP {answer.status_code} for file {name}")
+        # A blob's digest names its bytes for ever.
+        yield replace(stream_of(answer, name), validator=blob.digest)
 
 
 def _sha256(text: bytes) -> str:

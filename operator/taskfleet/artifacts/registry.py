@@ -30,6 +30,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
         super().__init__(hostname=api_host, insecure=source.host in access.insecure_hosts)
         self._origin = Origin.of(f"{self.prefix}://{api_host}")
         self._transport = Transport(access, time)
+        self.time = time
         self._source = source
         self._credentials = credentials
         self._authorization: str | None = None

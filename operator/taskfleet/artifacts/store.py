@@ -3,6 +3,7 @@
     <root>/base/sha256-<hex>/       and the link <root>/base/current
     <root>/adapters/sha256-<hex>/
     <root>/manifests/<base|adapters>/sha256-<hex>
+    <root>/partial/                 beginnings of files (`partials`)
 
 A folder appears by one rename after all of it was fetched, found to be what the digest names and written to the disk,
 and disappears by one rename before any of it is deleted. Whoever sees it sees all.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from taskfleet.artifacts.content_manifest import digest_of
 from taskfleet.artifacts.errors import ArtifactTooLarge, SourceUnavailable, StoreFull
+from taskfleet.artifacts.partials import Partials
 
 # Writes an artifact into an empty folder, of at most so many bytes; raises ArtifactTooLarge for more.
 Fill = Callable[[Path, int], bytes | None]
@@ -69,6 +71,7 @@ class Store:
         self._size: int | None = None
         self._reserved: list[int] = []
         self._room_changed = asyncio.Condition()
+        self.partials = Partials(root / "partial")
 
     def path(self, shelf: Shelf, digest: str) -> Path:
         """Where an artifact is, or would be."""
@@ -86,7 +89,8 @@ class Store:
         return self._root / Shelf.BASE / "current"
 
     def prepare(self) -> None:
-        """Makes the folders, and removes what an earlier process left half done."""
+        """Makes the folders, and removes what an earlier process left half done and can't be gone on with."""
+        self.partials.prepare()
         for shelf in Shelf:
             folder = self._root / shelf
             folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +193,8 @@ class Store:
             except ArtifactTooLarge as error:
                 if room >= most:
                     raise
+                # The next attempt has what others have left half done.
+                self.partials.clear()
                 bound = "its disk" if self._size is None else "store.sizeLimit of the ServingClass"
                 raise StoreFull(f"the pod's store has room for {room} more bytes ({bound}), and the artifact needs more") from error
 
@@ -216,6 +222,7 @@ class Store:
             return Admitted(completed.digest, is_new=True)
         except OSError as error:
             if error.errno in _FULL:
+                self.partials.clear()
                 raise StoreFull(f"the artifact can't be written: {error.strerror}") from error
             raise SourceUnavailable(f"the artifact can't be written: {error.strerror or error}") from error
         finally:

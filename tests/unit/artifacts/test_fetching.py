@@ -30,7 +30,7 @@ LIMITS = FetchLimits(max_bytes=1_000_000, max_files=8, seconds=30)
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     source = FolderSource(tmp_path / "source")
     monkeypatch.setattr(fetching, "LISTERS", {"folder": source.list})
-    monkeypatch.setattr(fetching, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("taskfleet.artifacts.download.PAUSE_SECONDS", 0.001)
     return source
 
 
@@ -131,7 +131,8 @@ def test_listed_hash_is_checked(source: FolderSource, tmp_path: Path) -> None:
 def test_download_ends_when_the_agent_does(source: FolderSource, tmp_path: Path) -> None:
     write_adapter(source.root / "v1")
     listing = source.list(Inquiry(order=ORDER, access=Access(credentials_directory=tmp_path), time=TimeLimit(0, threading.Event())))
-    time = TimeLimit(float("inf"), threading.Event())
-    time.ended.set()
+    access = Access(credentials_directory=tmp_path)
+    time = TimeLimit(float("inf"), access.ended)
+    access.ended.set()
     with pytest.raises(SourceUnavailable, match="ending"):
-        download(listing.files[0], tmp_path / "file", max_bytes=1_000_000, time=time, pause=lambda _: None)
+        download(listing.files[0], tmp_path / "file", key=("x",), max_bytes=1_000_000, access=access, time=time)

@@ -87,7 +87,7 @@ class World:
 
 @pytest.fixture
 def world(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(fetching, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("taskfleet.artifacts.download.PAUSE_SECONDS", 0.001)
     web, tls = WebFolder(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     (tmp_path / "secrets").mkdir()

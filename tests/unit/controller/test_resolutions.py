@@ -68,6 +68,17 @@ def world() -> _World:
     return _World()
 
 
+async def test_agent_that_is_still_fetching_is_asked_again_soon_however_long_it_takes(world: _World) -> None:
+    fetching = AgentProblem(reason="Resolving", message="is being fetched, for its digest", permanent=False)
+    world.agents.answer = AgentRefusedError(fetching)
+    await world.ask(times=5)
+    (failure,) = world.resolutions.failures(UID)
+    assert (failure.attempts, failure.reason) == (1, "Resolving")
+    world.agents.answer = AgentRefusedError(fetching.model_copy(update={"reason": "SourceUnavailable"}))
+    await world.ask(times=2)
+    assert world.resolutions.failures(UID)[0].attempts == 3
+
+
 async def test_one_question_at_a_time_for_each_revision(world: _World) -> None:
     for _ in range(5):
         world.resolutions.start(POOL, question("a-1"))
