@@ -59,9 +59,8 @@ REFUSED = {
     "class-not-allowed": (put("spec.servingClassName", "elsewhere-only"), "ServingClassNotAllowed", "elsewhere-only"),
     "class-invalid": (put("spec.servingClassName", "unsafe"), "ServingClassInvalid", "--host"),
     "no-class": (drop("spec.servingClassName"), "NoDefaultClass", "spec.servingClassName"),
-    "base-source": (put("spec.base.source", "hf://Qwen/Qwen3-0.6B"), "UnsupportedSource", "spec.base.source"),
-    "adapter-source": (put("spec.adapter.source", "s3://bucket/total"), "UnsupportedSource", "spec.adapter.source"),
-    "claim": (put("spec.adapter.source", "pvc://models/total"), "ClaimNotOffered", "spec.adapter.source"),
+    "base-claim": (put("spec.base.source", "pvc://models"), "ClaimNotOffered", "spec.base.source"),
+    "adapter-claim": (put("spec.adapter.source", "pvc://models/total"), "ClaimNotOffered", "spec.adapter.source"),
     "schema": (put("spec.task", {"outputSchema": '{"type": "objekt"}'}), "InvalidSchema", "spec.task.outputSchema"),
 }
 
@@ -89,8 +88,8 @@ def test_going_back_from_what_cant_be_served_is_as_if_nothing_had_been(api_serve
     eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made")
     calm(api, namespace)
     before = state(api, namespace)
-    api.apply(changed(good(namespace), put("spec.adapter.source", "s3://bucket/total")))
-    refused_clearly(api, namespace, "one", reason="UnsupportedSource", mentions="spec.adapter.source")
+    api.apply(changed(good(namespace), put("spec.adapter.source", "pvc://models/total")))
+    refused_clearly(api, namespace, "one", reason="ClaimNotOffered", mentions="spec.adapter.source")
     eventually(lambda: not api.list(POOL, namespace), what="what never served and is no longer asked for is gone")
     api.apply(good(namespace))
     eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made again")

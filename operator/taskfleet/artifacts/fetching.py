@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from taskfleet.api.agent import ArtifactKind
-from taskfleet.artifacts import claim, filenames, lora, oci, tarball, webserver
+from taskfleet.artifacts import claim, filenames, hub, lora, oci, s3, tarball, webserver
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.content_manifest import content_manifest, digest_of
 from taskfleet.artifacts.content_manifest import read as hashes_of
@@ -19,7 +19,13 @@ from taskfleet.artifacts.listing import Inquiry, Lister, Listing, Order, RemoteF
 
 REGISTRY = "oci"
 # Schemes of sources that list files. One module each.
-LISTERS: Mapping[str, Lister] = {"https": webserver.listing, "pvc": claim.listing}
+LISTERS: Mapping[str, Lister] = {
+    "gs": s3.listing,
+    "hf": hub.listing,
+    "https": webserver.listing,
+    "pvc": claim.listing,
+    "s3": s3.listing,
+}
 
 # Only what an engine needs reaches it: some load a tokenizer from an adapter's folder when they find one.
 _WANTED: Mapping[ArtifactKind, Callable[[str], bool]] = {

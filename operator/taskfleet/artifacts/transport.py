@@ -136,17 +136,19 @@ class Transport:
         credentials: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Answer:
-        """Any answer that is no redirect. `credentials` are headers for the URL's own origin only. Raises SourceUnavailable, SourceNotAllowed."""
+        """Any answer that is no redirect to somewhere. `credentials` are headers for the URL's own origin only. Raises SourceUnavailable, SourceNotAllowed."""
         first = origin = Origin.of(url)
         if first.scheme == "http" and str(first) not in self._access.insecure_hosts:
             raise SourceUnavailable(f"{first} is not asked over plain http: it is not in the chart's value insecureRegistries")
         secret: Mapping[str, str] = credentials or {}
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._send(method, url, origin, {**(headers or {}), **secret}, body)
-            if answer.status_code not in _REDIRECTS or method not in {"GET", "HEAD"}:
+            target = answer.headers.get("Location")
+            # Without a target it is an answer like others: Amazon tells of a bucket in another region so.
+            if answer.status_code not in _REDIRECTS or method not in {"GET", "HEAD"} or target is None:
                 return answer
             answer.close()
-            url = _joined(url, answer.headers.get("Location", ""))
+            url = _joined(url, target)
             origin = self._redirected(answer.origin, url)
             secret = secret if origin == first else {}
         raise SourceUnavailable(f"{first} redirects too often")

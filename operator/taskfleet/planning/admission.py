@@ -15,7 +15,7 @@ from taskfleet.planning import servingclass
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.schematext import fault
 
-SUPPORTED_SCHEMES = ("oci", "https", "pvc")
+SUPPORTED_SCHEMES = ("oci", "https", "s3", "gs", "hf", "pvc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

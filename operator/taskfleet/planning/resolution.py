@@ -6,6 +6,7 @@ One designated agent of a pool resolves: the operator has no credentials, and tw
 from datetime import datetime
 
 from taskfleet.api.agent import ArtifactKind, ResolveRequest
+from taskfleet.api.conditions import Reason
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.plans import Resolution
 from taskfleet.planning.snapshot import PoolSnapshot, ResolutionFailure
@@ -15,6 +16,8 @@ _BATCH = 8
 _FIRST_RETRY_SECONDS = 5.0
 # Also for what can't come right by itself: whoever pushes the missing version should not have to touch the TaskModel.
 _LAST_RETRY_SECONDS = 300.0
+# Nobody tells of a changed Secret; the kubelet takes up to a minute to bring it into the pod, and two minutes are promised.
+_LAST_RETRY_OF_CREDENTIALS_SECONDS = 30.0
 
 
 def designated(snapshot: PoolSnapshot, *, claim: str | None = None) -> str | None:
@@ -40,15 +43,16 @@ def resolutions(snapshot: PoolSnapshot, *, now: datetime) -> tuple[tuple[Resolut
     return tuple(due[:_BATCH]), min(waits, default=None)
 
 
-def retry_seconds(attempts: int) -> float:
+def retry_seconds(attempts: int, *, reason: str = "") -> float:
     """How long to wait after the `attempts`-th failure in a row, counted from 1."""
-    return float(min(_FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16), _LAST_RETRY_SECONDS))
+    last = _LAST_RETRY_OF_CREDENTIALS_SECONDS if reason == Reason.CREDENTIALS_MISSING else _LAST_RETRY_SECONDS
+    return float(min(_FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16), last))
 
 
 def _wait(failure: ResolutionFailure | None, now: datetime) -> float:
     if failure is None:
         return 0.0
-    return retry_seconds(failure.attempts) - (now - failure.at).total_seconds()
+    return retry_seconds(failure.attempts, reason=failure.reason) - (now - failure.at).total_seconds()
 
 
 def _open(snapshot: PoolSnapshot) -> list[tuple[str, ResolveRequest]]:

@@ -58,6 +58,10 @@ HELM = Program(
 )
 PAUSE = Program(name="pause", version="v1")
 KIND = Program(name="kind", version="v0.33.0", package="sigs.k8s.io/kind", minutes="1 minute, once")
+# An S3 server that checks signatures as Amazon's does, for tests of artifacts.
+S3_SERVER = Program(
+    name="versitygw", version="v1.8.0", package="github.com/versity/versitygw/cmd/versitygw", minutes="1 to 4 minutes, once"
+)
 # What a cluster of processes needs; and what kind needs on a machine where people have not installed it.
 FOR_PROCESSES = (PAUSE, KUBE, COREDNS, HELM)
 FOR_KIND = {"kubectl": KUBE, "helm": HELM, "kind": KIND}
@@ -77,7 +81,7 @@ def program_folder(program: Program) -> Path:
 
 def program_path(name: str) -> Path:
     """Where a program or one of its links stands once `ensure_programs` has run."""
-    owner = next(program for program in (*FOR_PROCESSES, KIND) if name in (program.name, *program.links))
+    owner = next(program for program in (*FOR_PROCESSES, KIND, S3_SERVER) if name in (program.name, *program.links))
     return program_folder(owner) / name
 
 

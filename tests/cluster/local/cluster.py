@@ -44,6 +44,11 @@ class Cluster:
         """HOST:PORT of the same registry for pods; plain HTTP."""
         return ADDRESS_IN_PODS
 
+    @property
+    def machine_in_pods(self) -> str:
+        """An address of the machine that pods reach, and programs of the machine may listen on."""
+        return self.instance.host_address
+
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         return kubectl(self.instance, *arguments, stdin=stdin, timeout=timeout)
 

@@ -60,6 +60,11 @@ class KindCluster(Cluster):
     def registry_on_host(self) -> str:
         return run(["docker", "port", registry_container(self.instance), str(PORT)]).split()[0]
 
+    @property
+    def machine_in_pods(self) -> str:
+        form = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").Gateway}}}}'
+        return run(["docker", "inspect", "--format", form, self.node_name]).strip()
+
     def provide_images(self, *names: str, progress: Progress | None = None) -> None:
         told = progress or Progress()
         self.provide_base_image()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from taskfleet.api.conditions import Reason
+from taskfleet.planning import admission
 from taskfleet.planning.admission import Admission, admit, class_name_of
 from tests.unit.planning.builders import BASE, key_for, member_of, pool_of, revision_of, serving_class, task_model, with_status
 
@@ -30,8 +31,6 @@ def test_valid_task_is_admitted_on_the_class_it_names() -> None:
         ({"servingClassName": "h100"}, Reason.CLASS_NOT_FOUND, "h100"),
         ({"servingClassName": "invalid"}, Reason.CLASS_INVALID, "spec.engine.args"),
         ({"servingClassName": "limited"}, Reason.CLASS_NOT_ALLOWED, "namespace finance"),
-        ({"base": {**BASE, "source": "hf://Qwen/Qwen3-0.6B"}}, Reason.UNSUPPORTED_SOURCE, "spec.base.source: hf://"),
-        ({"adapter": {"source": "s3://bucket/total", "version": "v1"}}, Reason.UNSUPPORTED_SOURCE, "spec.adapter.source: s3://"),
         (
             {"adapter": {"source": "pvc://models/total", "version": "v1"}},
             Reason.CLAIM_NOT_OFFERED,
@@ -56,6 +55,17 @@ def test_claim_that_its_namespace_offers_may_be_named() -> None:
     missing = admit(task, namespace_labels={}, serving_classes=CLASSES, claims=frozenset({"bases"})).violation
     assert missing is not None
     assert missing.message.startswith("spec.adapter.source: ")
+
+
+def test_scheme_that_this_version_does_not_fetch_from_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "SUPPORTED_SCHEMES", ("oci",))
+    base = admitted(base={**BASE, "source": "hf://Qwen/Qwen3-0.6B"}).violation
+    adapter = admitted(version=None, adapter={"source": "s3://bucket/total", "version": "v1"}).violation
+    assert base is not None
+    assert adapter is not None
+    assert (base.reason, adapter.reason) == (Reason.UNSUPPORTED_SOURCE, Reason.UNSUPPORTED_SOURCE)
+    assert base.message.startswith("spec.base.source: hf:// is not supported")
+    assert adapter.message.startswith("spec.adapter.source: s3:// is not supported")
 
 
 def test_class_may_be_allowed_by_the_labels_of_a_namespace() -> None:

@@ -261,7 +261,7 @@ def test_task_that_became_invalid_goes_on_serving_without_its_candidate() -> Non
     old = world.add("a")
     world.pack()
     world.serve("a")
-    _update(world, "a", base=world.tasks["a"].spec.base.model_copy(update={"source": "hf://Qwen/Qwen3"}))
+    _update(world, "a", base=world.tasks["a"].spec.base.model_copy(update={"source": "pvc://absent/Qwen3"}))
     world.pack()
     assert world.home(old) is not None
 

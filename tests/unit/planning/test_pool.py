@@ -220,6 +220,21 @@ class TestResolution:
         assert reason_of(plan) == "ArtifactNotFound"
         assert "oci://registry.example/tiny-invoices v1" in status_of(plan).conditions[0].message
 
+    def test_credentials_that_were_put_right_are_tried_within_half_a_minute(self) -> None:
+        """Nobody tells of a changed Secret; the kubelet takes up to a minute to bring it into the pod."""
+        waits = {retry_seconds(attempts, reason="CredentialsMissing") for attempts in range(1, 40)}
+        assert max(waits) == 30
+        failure = ResolutionFailure(
+            kind=ArtifactKind.ADAPTER,
+            revision=REVISION.metadata.name,
+            reason="CredentialsMissing",
+            message="no entry",
+            permanent=False,
+            attempts=20,
+            at=NOW,
+        )
+        assert self.unresolved(failures=(failure,)).requeue_after == pytest.approx(30)
+
     def test_waits_grow_and_are_bounded(self) -> None:
         waits = [retry_seconds(attempts) for attempts in range(1, 40)]
         assert waits == sorted(waits)

@@ -289,8 +289,8 @@ class TestStatus:
         assert outlook(result) == (Outlook.STALLED, "ApiRefused")
 
     def test_invalid_spec_leaves_everything_that_serves(self) -> None:
-        result = plan(serving(task_model(base={**BASE, "source": "hf://Qwen/Qwen3"}), V1), (V1, *PROVEN))
-        assert outlook(result) == (Outlook.STALLED, "UnsupportedSource")
+        result = plan(serving(task_model(base={**BASE, "source": "pvc://absent/Qwen3"}), V1), (V1, *PROVEN))
+        assert outlook(result) == (Outlook.STALLED, "ClaimNotOffered")
         assert (result.revision, result.delete_revisions) == (None, ())
         assert status_of(result).traffic == [route(V1)]
         assert condition(result, "Available")[0] == "True"

@@ -48,7 +48,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
     found = draw(revisions())
     spec: dict[str, Any] = {"suspend": draw(st.booleans())}
     if draw(st.integers(0, 4)) == 0:
-        spec["base"] = {**BASE, "source": "hf://Qwen/Qwen3"}
+        spec["base"] = {**BASE, "source": "pvc://absent/Qwen3"}
     class_name = draw(st.sampled_from(["l4", "l4", "l4", "h100", None]))
     task = task_model(version=draw(st.sampled_from(VERSIONS)), **spec | {"servingClassName": class_name})
     pools = []
