@@ -108,8 +108,10 @@ class Pod:
         files = {
             DESIRED_KEY: json.dumps(self.document().to_json()),
             TRUST_KEY: json.dumps(issuer.trust().to_json()),
-            PEER_TOKEN_FILE: issuer.token(self.uid, issuer.PEER),
         }
+        # Without it nobody is looked for, or the machine's own DNS would be asked for a Service.
+        if self.peers:
+            files[PEER_TOKEN_FILE] = issuer.token(self.uid, issuer.PEER)
         for name, content in files.items():
             beside = self.path("pool") / f".{name}"
             beside.write_text(content)
