@@ -331,6 +331,18 @@ async def test_documents_of_others_and_of_yesterday_are_refused(pod: Pod, vendor
     assert (await pod.ask(vendor.engine_name))[0] == 200
 
 
+async def test_state_names_the_document_in_force(pod: Pod, vendor: DesiredAdapter) -> None:
+    """By its fingerprint, so that the operator sees whether limits have arrived that came without a new generation."""
+    for rank in (4, 8):
+        document = pod.document()
+        limits = document.limits.model_copy(update={"max_rank": rank})
+        async with pod.put(document.model_copy(update={"limits": limits, "fingerprint": f"rank {rank}"})) as answer:
+            assert answer.status == 200
+        state = await pod.state()
+        assert (state.generation, state.fingerprint) == (pod.generation, f"rank {rank}")
+    assert (await pod.ask(vendor.engine_name))[0] == 200
+
+
 async def test_figures_hold_no_tenants_names(pod: Pod, vendor: DesiredAdapter) -> None:
     assert (await pod.ask(vendor.engine_name))[0] == 200
     async with pod.session.get(pod.url + "/metrics") as answer:

@@ -5,7 +5,7 @@ import contextlib
 import time
 
 from taskfleet.agent.flights import Flights
-from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, EngineReport
+from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, DesiredState, EngineReport
 from taskfleet.api.conditions import Reason
 
 
@@ -23,6 +23,7 @@ class Board:
         self._closed = False
         self.pool_uid = ""
         self.generation = 0
+        self.fingerprint: str | None = None
         self.draining = False
         self.base = BaseReport(staged=False, reason=Reason.LOADING)
         self.engine = EngineReport(healthy=False)
@@ -35,9 +36,11 @@ class Board:
     def adapters(self) -> tuple[AdapterReport, ...]:
         return tuple(self._adapters.values())
 
-    def report_pool(self, uid: str, generation: int) -> None:
-        if (uid, generation) != (self.pool_uid, self.generation):
-            self.pool_uid, self.generation = uid, generation
+    def report_document(self, document: DesiredState) -> None:
+        """The document is in force."""
+        in_force = (document.pool.uid, document.generation, document.fingerprint)
+        if in_force != (self.pool_uid, self.generation, self.fingerprint):
+            self.pool_uid, self.generation, self.fingerprint = in_force
             self._bump()
 
     def report_draining(self, *, draining: bool) -> None:
@@ -83,6 +86,7 @@ class Board:
             pod=self._pod,
             pool_uid=self.pool_uid,
             generation=self.generation,
+            fingerprint=self.fingerprint,
             version=self._version,
             draining=self.draining,
             base=self.base,

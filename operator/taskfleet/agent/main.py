@@ -208,5 +208,5 @@ class Agent:
         self._store.limit(document.limits.store_bytes)
         self._residents.follow(document)
         self._versions.follow(document)
-        self.board.report_pool(document.pool.uid, document.generation)
+        self.board.report_document(document)
         self._base.kick()

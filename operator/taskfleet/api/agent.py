@@ -67,7 +67,9 @@ class DesiredState(Model):
     """What a pod of the pool is to hold."""
 
     pool: PoolIdentity
-    generation: int  # of the ModelPool; grows with every change
+    generation: int  # of the ModelPool; grows with every change of the pool
+    # Stands for all that the document says. Limits come from the ServingClass, and change without a new generation.
+    fingerprint: Annotated[str | None, Field(max_length=64)] = None
     base: Base
     base_digest: str | None = None  # None: not resolved yet; the agent waits for a newer document
     served_base_name: str  # the base's name inside the engine
@@ -129,6 +131,7 @@ class AgentState(Model):
     pod: str
     pool_uid: str
     generation: int  # of the desired document in force
+    fingerprint: str | None = None  # of that document, as it was written in it; the agent does not compute it
     version: int
     draining: bool
     base: BaseReport

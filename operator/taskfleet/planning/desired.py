@@ -1,4 +1,8 @@
-"""The document that tells a pool's agents what to hold. A function of the ModelPool's spec and its class, so that `metadata.generation` orders the documents."""
+"""The document that tells a pool's agents what to hold. A function of the ModelPool's spec and its class: `metadata.generation` orders the documents of a pool, and the
+fingerprint tells apart those of one generation, between which the class has changed.
+"""
+
+import hashlib
 
 from taskfleet import names
 from taskfleet.api.agent import DesiredAdapter, DesiredState, Limits, PoolIdentity
@@ -26,7 +30,7 @@ def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
         name = engine_name_of(pool, member)
         if member.adapter is not None and name is not None and name not in adapters:
             adapters[name] = DesiredAdapter(engine_name=name, revision=member.revision, adapter=member.adapter)
-    return DesiredState(
+    document = DesiredState(
         pool=PoolIdentity(namespace=pool.metadata.namespace, name=pool.metadata.name, uid=pool.metadata.uid),
         generation=pool.metadata.generation,
         base=spec.base,
@@ -41,3 +45,4 @@ def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
         ),
         adapters=tuple(adapters[name] for name in sorted(adapters)),
     )
+    return document.model_copy(update={"fingerprint": hashlib.sha256(document.model_dump_json().encode()).hexdigest()})

@@ -6,6 +6,7 @@ Not here: its members and replicas (`packing`), and what its children look like 
 from datetime import datetime
 
 from taskfleet import names
+from taskfleet.api.agent import AgentState, DesiredState
 from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import ModelPool, ModelPoolStatus
 from taskfleet.planning import servingclass
@@ -29,7 +30,7 @@ def plan(snapshot: PoolSnapshot, *, now: datetime) -> PoolPlan:
     status = _status(snapshot, usable=usable, now=now)
     return PoolPlan(
         desired=desired,
-        put_to=_behind(snapshot) if desired is not None else (),
+        put_to=_behind(snapshot, desired) if desired is not None else (),
         resolve=resolve,
         status=status,
         events=events_between(pool.status.conditions, status.conditions),
@@ -42,19 +43,23 @@ def selector(pool: ModelPool) -> dict[str, str]:
     return {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_POOL: pool.metadata.name}
 
 
-def _behind(snapshot: PoolSnapshot) -> tuple[str, ...]:
-    """Pods whose agents were heard, and have an older document or another pool's."""
-    metadata = snapshot.pool.metadata
+def _behind(snapshot: PoolSnapshot, desired: DesiredState) -> tuple[str, ...]:
+    """Pods whose agents were heard, and have an older document, one with other limits, or another pool's."""
     reachable = {pod.name for pod in snapshot.pods if pod.reachable}
     return tuple(
         sorted(
             agent.pod
             for agent in snapshot.agents
-            if agent.state is not None
-            and agent.pod in reachable
-            and (agent.state.pool_uid != metadata.uid or agent.state.generation < metadata.generation)
+            if agent.state is not None and agent.pod in reachable and _is_behind(agent.state, desired)
         )
     )
+
+
+def _is_behind(state: AgentState, desired: DesiredState) -> bool:
+    if state.pool_uid != desired.pool.uid or state.generation < desired.generation:
+        return True
+    # An agent that names no fingerprint is of an earlier release, or has a document that is: it would name none after a PUT either, so it would be told for ever.
+    return state.generation == desired.generation and state.fingerprint not in {None, desired.fingerprint}
 
 
 def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPoolStatus:

@@ -5,6 +5,7 @@ import asyncio
 from taskfleet.agent.board import Board
 from taskfleet.agent.flights import Flights
 from taskfleet.api.agent import AdapterPhase, AdapterReport, EngineReport
+from tests.unit.agent.builders import document
 
 REPORT = AdapterReport(engine_name="a", revision="a-1", phase=AdapterPhase.PROVEN, reason="Proven")
 
@@ -17,6 +18,17 @@ async def test_change_answers_a_waiting_poll_at_once() -> None:
     state = await asyncio.wait_for(polling, 5)
     assert state.adapters == (REPORT,)
     assert state.version == board.version
+
+
+async def test_document_of_the_same_generation_with_other_limits_is_news() -> None:
+    board = Board("pod", Flights())
+    for fingerprint in ("wide", "narrow"):
+        version = board.version
+        board.report_document(document(3).model_copy(update={"fingerprint": fingerprint}))
+        assert board.version > version
+        assert (board.state().generation, board.state().fingerprint) == (3, fingerprint)
+    board.report_document(document(3).model_copy(update={"fingerprint": "narrow"}))
+    assert board.version == version + 1
 
 
 async def test_poll_without_news_is_answered_after_its_time() -> None:

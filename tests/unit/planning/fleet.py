@@ -57,6 +57,7 @@ class Pod:
             pod=self.name,
             pool_uid=uid,
             generation=self.document.generation if self.document is not None else 0,
+            fingerprint=self.document.fingerprint if self.document is not None else None,
             version=1,
             draining=False,
             base=BaseReport(staged=staged, reason="Proven" if staged else "Loading"),

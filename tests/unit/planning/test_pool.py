@@ -131,6 +131,33 @@ class TestDesiredDocument:
         plan = planned(the_pool(), pods=tuple(pod(f"pod-{letter}") for letter in "abcd"), agents=agents)
         assert plan.put_to == ("pod-b", "pod-c")
 
+    def test_is_put_to_agents_with_limits_that_the_class_no_longer_has(self) -> None:
+        """A changed class gives the pool no new generation, and the kubelet brings the ConfigMap within a minute only."""
+        before = planned(the_pool(), serving_class=serving_class(adapters={"maxRank": 16})).desired
+        now = planned(the_pool()).desired
+        assert before is not None
+        assert now is not None
+        assert before.generation == now.generation
+        agents = (
+            agent(the_pool(), "pod-a", fingerprint=now.fingerprint),
+            agent(the_pool(), "pod-b", fingerprint=before.fingerprint),
+            agent(the_pool(), "pod-c", fingerprint=before.fingerprint, generation=4),
+        )
+        plan = planned(the_pool(), pods=tuple(pod(f"pod-{letter}") for letter in "abc"), agents=agents)
+        assert plan.put_to == ("pod-b",)
+
+    def test_is_not_put_again_and_again_to_an_agent_that_names_no_fingerprint(self) -> None:
+        assert planned(the_pool(), agents=(agent(the_pool(), "pod-a", fingerprint=None),)).put_to == ()
+
+    def test_has_the_same_fingerprint_as_long_as_it_says_the_same(self) -> None:
+        def fingerprint(**fields: Any) -> str | None:
+            desired = planned(the_pool(), **fields).desired
+            return desired.fingerprint if desired is not None else None
+
+        assert fingerprint() == fingerprint()
+        others: list[dict[str, Any]] = [{"adapters": {"maxRank": 16}}, {"adapters": {"maxSize": "1Mi"}}, {"store": {"maxBaseSize": "1Gi"}}]
+        assert len({fingerprint(), *(fingerprint(serving_class=serving_class(**other)) for other in others)}) == 4
+
 
 class TestResolution:
     def unresolved(self, **fields: Any) -> PoolPlan:
