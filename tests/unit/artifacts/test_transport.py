@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
@@ -15,6 +14,7 @@ from taskfleet.artifacts.access import Access, TimeLimit
 from taskfleet.artifacts.addresses import Address, parse_networks
 from taskfleet.artifacts.errors import SourceNotAllowed, SourceUnavailable
 from taskfleet.artifacts.transport import Transport
+from tests.unit.artifacts.certificates import serving, trusting, write_certificate
 from tests.unit.artifacts.local_server import Script, raw_server, server
 
 LOOPBACK = "127.0.0.0/8"
@@ -167,49 +167,28 @@ def test_nothing_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the name models.example, signed by itself."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=models.example",
-    ]
-    extension = ["-addext", "subjectAltName=DNS:models.example", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([*command, *extension], check=True, capture_output=True)
-    return folder
+    return write_certificate(tmp_path_factory.mktemp("tls"), names="DNS:models.example")
 
 
 @pytest.fixture
 def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    return context
+    return serving(certificate)
 
 
 def test_tls_is_for_the_name_though_the_connection_is_to_the_checked_address(certificate: Path, tls: ssl.SSLContext) -> None:
     asked_for: list[str | None] = []
     tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)
-    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
     with (
         server(lambda _: (200, {}, b"private")) as plain,
         server(lambda _: (302, {"Location": f"http://{plain.host}/"}, b""), tls=tls) as running,
     ):
         name = named(running.host, "models.example")
         with pytest.raises(SourceUnavailable, match="plain http"):
-            get(access(plain.host, tls=trusting), f"https://{name}/")
+            get(access(plain.host, tls=trusting(certificate)), f"https://{name}/")
         assert running.headers[0]["host"] == name
         assert asked_for == ["models.example"]
         with pytest.raises(SourceUnavailable, match=r"(?i)hostname mismatch|not valid for"):
-            get(access(tls=trusting), f"https://{named(running.host, 'other.example')}/")
+            get(access(tls=trusting(certificate)), f"https://{named(running.host, 'other.example')}/")
         with pytest.raises(SourceUnavailable, match=r"(?i)certificate"):
             get(access(), f"https://{name}/")
     assert plain.seen == []

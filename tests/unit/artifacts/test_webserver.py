@@ -2,7 +2,6 @@
 
 import io
 import json
-import ssl
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from taskfleet.artifacts.errors import (
     SourceNotAllowed,
 )
 from taskfleet.artifacts.listing import Order
+from tests.unit.artifacts.certificates import serving, trusting, write_certificate
 from tests.unit.artifacts.local_server import Server, server
 from tests.unit.artifacts.model_files import base_shapes, safetensors, write_adapter, write_base
 from tests.unit.artifacts.web_folder import WebFolder
@@ -35,24 +35,7 @@ LIMITS = FetchLimits(max_bytes=1_000_000, max_files=32, seconds=30)
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=models.example",
-    ]
-    extension = ["-addext", "subjectAltName=DNS:models.example", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([*command, *extension], check=True, capture_output=True)
-    return folder
+    return write_certificate(tmp_path_factory.mktemp("tls"), names="DNS:models.example")
 
 
 @dataclass
@@ -88,16 +71,15 @@ class World:
 @pytest.fixture
 def world(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr("taskfleet.artifacts.download.PAUSE_SECONDS", 0.001)
-    web, tls = WebFolder(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    web = WebFolder()
     (tmp_path / "secrets").mkdir()
     access = Access(
         credentials_directory=tmp_path / "secrets",
         allowed_networks=parse_networks("127.0.0.0/8"),
-        tls=ssl.create_default_context(cafile=str(certificate / "cert.pem")),
+        tls=trusting(certificate),
         lookup=lambda _host, _port: [ip_address("127.0.0.1")],
     )
-    with server(lambda request: web.answer(request), tls=tls) as running:  # noqa: PLW0108  (tests put another in its place)
+    with server(lambda request: web.answer(request), tls=serving(certificate)) as running:  # noqa: PLW0108  (tests put another in its place)
         yield World(web, running, access, tmp_path)
 
 
