@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from taskfleet.api.fields import Model
-from taskfleet.artifacts.credentials import read_entry
+from taskfleet.artifacts.credentials import canonical, read_entry
 from taskfleet.artifacts.errors import CredentialsMissing
 
 HUB_HOST = "huggingface.co"
@@ -31,6 +31,7 @@ class S3Credentials(Model):
     """An object store. Without endpoint it is Amazon's; without keys the bucket is a public one."""
 
     endpoint: Endpoint | None = None
+    host: Annotated[str | None, Field(max_length=300)] = None
     region: Annotated[str | None, Field(pattern=r"^[a-z0-9-]{1,32}$")] = None
     addressing: Literal["path", "virtual"] | None = None
     access_key_id: Annotated[str | None, Field(max_length=256, pattern=_TEXT, repr=False)] = None
@@ -41,6 +42,13 @@ class S3Credentials(Model):
     def _keys_go_together(self) -> "S3Credentials":
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("accessKeyId and secretAccessKey go together")
+        return self
+
+    @model_validator(mode="after")
+    def _is_for_its_own_host(self) -> "S3Credentials":
+        # Without this, keys of a store that is named by its host alone would go to Amazon.
+        if self.host is not None and (self.endpoint is None or canonical(self.endpoint) != canonical(self.host)):
+            raise ValueError("names a host that is not its endpoint's: for a store endpoint is enough")
         return self
 
 

@@ -142,7 +142,7 @@ def test_token_goes_to_the_hub_and_not_to_the_host_of_large_files(server: HubSer
 def test_large_file_is_gone_on_with_where_its_connection_broke(
     server: HubServer, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("taskfleet.artifacts.download.PAUSE_SECONDS", 0.001)
     files = files_of(write_adapter(tmp_path / "adapter"))
     server.repository(REPOSITORY).commit(files)
     server.breaks = [1000, 1000]
