@@ -13,7 +13,7 @@ from taskfleet.agent.desired import DesiredDocument, Offer
 from taskfleet.agent.problems import require
 from taskfleet.agent.staging import Staging
 from taskfleet.agent.tokens import Caller, TokenVerifier
-from taskfleet.api.agent import AgentProblem, DesiredState, ResolveReply, ResolveRequest
+from taskfleet.api.agent import AgentProblem, DesiredState, ResolveRequest
 from taskfleet.api.conditions import Reason
 from taskfleet.api.fields import Model
 from taskfleet.artifacts.errors import ArtifactError
@@ -95,11 +95,11 @@ class Administration:
             return _problem(400, Reason.INVALID_SPEC, f"no resolve request: {error.errors(include_input=False)[0]['msg']}", permanent=True)
         try:
             current = self._document.current
-            digest = await self._staging.resolve(wanted, current.limits if current is not None else None)
+            reply = await self._staging.resolve(wanted, current.limits if current is not None else None)
         except ArtifactError as error:
             status = _PERMANENT_STATUS if error.permanent else _STATUS[error.reason]
             return _problem(status, error.reason, str(error), permanent=error.permanent)
-        return _answer(ResolveReply(digest=digest))
+        return _answer(reply)
 
 
 def _answer(content: Model) -> web.Response:

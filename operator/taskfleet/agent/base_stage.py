@@ -58,7 +58,8 @@ class BaseStage:
         if not self._failures:
             self._board.report_base(BaseReport(staged=False, reason=Reason.LOADING, message="the base is being fetched and verified"))
         try:
-            self.shapes = await self._staging.base(desired.base, desired.base_digest, desired.limits)
+            base = desired.base.model_copy(update={"revision": desired.base_resolved_version or desired.base.revision})
+            self.shapes = await self._staging.base(base, desired.base_digest, desired.limits)
         except ArtifactError as error:
             return self._object(error, desired, desired.base_digest)
         self._sign.touch()

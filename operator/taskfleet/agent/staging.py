@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from taskfleet.agent.peers import Peers
 from taskfleet.agent.resolving import Resolving
-from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
+from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveReply, ResolveRequest
 from taskfleet.api.taskmodel import Adapter, Base
 from taskfleet.artifacts import base_model, fetching, lora, mounted_base
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
@@ -60,7 +61,12 @@ class Staging:
     async def adapter(self, desired: DesiredAdapter, shapes: BaseShapes, limits: Limits) -> Path:
         """Has the adapter's two files in the store, fit for the base; returns their folder."""
         adapter, digest = desired.adapter, self.digest(desired)
-        order = Order(kind=ArtifactKind.ADAPTER, source=adapter.source, version=adapter.version, credentials_key=adapter.credentials_key)
+        order = Order(
+            kind=ArtifactKind.ADAPTER,
+            source=adapter.source,
+            version=desired.resolved_version or adapter.version,
+            credentials_key=adapter.credentials_key,
+        )
         self._unclaimed.pop(digest, None)
 
         def check(folder: Path) -> None:
@@ -68,22 +74,22 @@ class Staging:
 
         return await self.store.ensure(Shelf.ADAPTERS, digest, self._fill(order, digest), check=check, most=limits.max_adapter_bytes)
 
-    async def resolve(self, request: ResolveRequest, limits: Limits | None) -> str:
-        """The digest behind a version, now. `limits` are those of the document in force, if there is one yet.
+    async def resolve(self, request: ResolveRequest, limits: Limits | None) -> ResolveReply:
+        """What is behind a version, now. `limits` are those of the document in force, if there is one yet.
 
         A source without digests of its own is asked for the bytes: they are in the store then, for whoever wants the digest.
         """
         order = Order(kind=request.kind, source=request.source, version=request.version, credentials_key=request.credentials_key)
         if fetching.has_own_digests(request.source) and not (request.kind is ArtifactKind.BASE and self._base_image is not None):
-            return await asyncio.to_thread(fetching.resolve, order, request.digest, access=self._access)
+            return ResolveReply(digest=await asyncio.to_thread(fetching.resolve, order, request.digest, access=self._access))
         if request.digest is not None and self.store.path(_SHELVES[request.kind], request.digest).is_dir():
-            return request.digest
+            return ResolveReply(digest=request.digest)
         if limits is None:
             raise SourceUnavailable("this pod has no document yet, which says how large an artifact may be")
         await self._remove_unclaimed()
         found = await self._resolving.digest(order, limits)
-        if request.digest is not None and found != request.digest:
-            raise DigestMismatch(f"{request.source} has {found} under version {request.version}, and {request.digest} is pinned")
+        if request.digest is not None and found.digest != request.digest:
+            raise DigestMismatch(f"{request.source} has {found.digest} under version {request.version}, and {request.digest} is pinned")
         return found
 
     async def standing(self, adapter: Adapter) -> str | None:
@@ -136,19 +142,23 @@ class Staging:
                     raise SourceUnavailable(f"{error}; {gap}") from error
                 raise
 
-    async def _fetch_for_digest(self, order: Order, limits: Limits) -> str:
+    async def _fetch_for_digest(self, order: Order, limits: Limits) -> ResolveReply:
         if order.kind is ArtifactKind.BASE and self._base_image is not None:
             time_limit = TimeLimit.of(self._seconds, self._access)
-            return await asyncio.to_thread(mounted_base.digest, self._base_image, max_bytes=limits.max_base_bytes, time=time_limit)
+            digest = await asyncio.to_thread(mounted_base.digest, self._base_image, max_bytes=limits.max_base_bytes, time=time_limit)
+            return ResolveReply(digest=digest)
+        # Fetched by the name that is recorded: a branch may move meanwhile.
+        version = await asyncio.to_thread(fetching.lasting_version, order, access=self._access)
+        lasting = replace(order, version=version)
 
         def fill(folder: Path, most: int) -> bytes:
-            return fetching.fetch_files(order, folder, access=self._access, limits=self._bounds(order.kind, most))
+            return fetching.fetch_files(lasting, folder, access=self._access, limits=self._bounds(order.kind, most))
 
         most = limits.max_base_bytes if order.kind is ArtifactKind.BASE else limits.max_adapter_bytes
         admitted = await self.store.admit(_SHELVES[order.kind], fill, most=most)
         if admitted.is_new and order.kind is ArtifactKind.ADAPTER:
             self._unclaimed[admitted.digest] = time.monotonic()
-        return admitted.digest
+        return ResolveReply(digest=admitted.digest, version=version if version != order.version else None)
 
     async def _remove_unclaimed(self) -> None:
         now = time.monotonic()

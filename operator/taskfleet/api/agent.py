@@ -51,6 +51,7 @@ class DesiredAdapter(Model):
     engine_name: str
     revision: str
     adapter: Adapter  # with its digest
+    resolved_version: str | None = None  # what its version stood for when it was resolved, where that has a name of its own: a hub's commit
 
 
 class Limits(Model):
@@ -72,6 +73,7 @@ class DesiredState(Model):
     fingerprint: Annotated[str | None, Field(max_length=64)] = None
     base: Base
     base_digest: str | None = None  # None: not resolved yet; the agent waits for a newer document
+    base_resolved_version: str | None = None  # as an adapter's
     served_base_name: str  # the base's name inside the engine
     serve_base: bool = False  # True where a member without adapter is assigned: then requests may name the base itself
     limits: Limits
@@ -158,9 +160,10 @@ class ResolveRequest(Model):
 
 
 class ResolveReply(Model):
-    """The digest."""
+    """The digest, and the name that never stands for anything else, where the source has such names."""
 
     digest: str
+    version: str | None = None
 
 
 class AgentProblem(Model):

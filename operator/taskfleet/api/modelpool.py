@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from taskfleet.api.conditions import Conditions
-from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, Uid, rules
+from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, Uid, VersionName, rules
 from taskfleet.api.taskmodel import Adapter, Base, Isolation
 
 
@@ -27,6 +27,9 @@ class Member(Model):
     adapter: Annotated[
         Adapter | None, Field(description="The adapter; its digest is set once it is resolved. None: the base serves the task.")
     ] = None
+    resolved_version: Annotated[
+        VersionName | None, Field(description="What the adapter's version stood for when it was resolved: a hub's commit.")
+    ] = None
 
 
 class ModelPoolSpec(Model):
@@ -44,6 +47,9 @@ class ModelPoolSpec(Model):
     serving_class_name: Annotated[DnsLabel, Field(description="The ServingClass.")]
     base: Annotated[Base, Field(description="The base model.")]
     base_digest: Annotated[Digest | None, Field(description="Digest of the base model, resolved once.")] = None
+    base_resolved_revision: Annotated[
+        VersionName | None, Field(description="What the base's revision stood for when it was resolved: a hub's commit.")
+    ] = None
     isolation: Annotated[Isolation, Field(description="With whom the pool is shared.")] = Isolation.SHARED
     replicas: Annotated[int, Field(ge=0, le=256, description="Pods.")] = 1
     members: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from taskfleet.api.conditions import Conditions
-from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, rules
+from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, VersionName, rules
 from taskfleet.api.taskmodel import Adapter, Base, Task
 
 
@@ -32,6 +32,9 @@ class TaskModelRevisionStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, description="Generation that this is about.")] = 0
     conditions: Annotated[Conditions, Field(description="AdapterReady, Ready.")] = Field(default_factory=list)
     digest: Annotated[Digest | None, Field(description="The adapter's digest, resolved once.")] = None
+    resolved_version: Annotated[
+        VersionName | None, Field(description="What the adapter's version stood for when it was resolved: a hub's commit.")
+    ] = None
     phase: Annotated[str | None, Field(max_length=32, description="Pending, Stable, Superseded or Failed.")] = None
 
 

@@ -26,6 +26,9 @@ LISTERS: Mapping[str, Lister] = {
     "pvc": claim.listing,
     "s3": s3.listing,
 }
+# Of these, the ones that have names for versions that never move.
+_LASTING: Mapping[str, Callable[[Inquiry], str]] = {"hf": hub.commit}
+LASTING_SECONDS = 30.0
 
 # Only what an engine needs reaches it: some load a tokenizer from an adapter's folder when they find one.
 _WANTED: Mapping[ArtifactKind, Callable[[str], bool]] = {
@@ -52,6 +55,14 @@ def resolve(order: Order, pin: str | None, *, access: Access) -> str:
 def standing(order: Order, *, access: Access) -> str | None:
     """What a version stands for now, by the word of a source that has digests of its own. None where it has no such version, or doesn't say. Raises ArtifactError."""
     return oci.standing(order.source, order.version, key=order.credentials_key, access=access)
+
+
+def lasting_version(order: Order, *, access: Access) -> str:
+    """A name of the version that never stands for anything else, where the source has such names; the version itself elsewhere. Raises ArtifactError."""
+    lasting = _LASTING.get(order.source.partition("://")[0])
+    return (
+        lasting(Inquiry(order=order, access=access, time=TimeLimit.of(LASTING_SECONDS, access))) if lasting is not None else order.version
+    )
 
 
 def fetch(order: Order, digest: str, into: Path, *, access: Access, limits: FetchLimits) -> bytes | None:

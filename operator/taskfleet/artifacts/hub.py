@@ -52,9 +52,15 @@ def listing(inquiry: Inquiry) -> Listing:
     repository = _repository(inquiry)
     credentials = partial(_credentials, inquiry)
     with Transport(inquiry.access, inquiry.time) as transport:
-        commit = _commit(transport, repository, inquiry, credentials)
-        entries = list(_entries(transport, repository, commit, inquiry))
-    return Listing(files=tuple(_file(inquiry, repository, commit, entry) for entry in entries))
+        head = _commit(transport, repository, inquiry, credentials)
+        entries = list(_entries(transport, repository, head, inquiry))
+    return Listing(files=tuple(_file(inquiry, repository, head, entry) for entry in entries))
+
+
+def commit(inquiry: Inquiry) -> str:
+    """The commit that the version stands for now. Raises ArtifactError."""
+    with Transport(inquiry.access, inquiry.time) as transport:
+        return _commit(transport, _repository(inquiry), inquiry, partial(_credentials, inquiry))
 
 
 def _repository(inquiry: Inquiry) -> Repository:

@@ -122,13 +122,13 @@ class AgentConnections:
             return
         self._heard(connection, _state(answer))
 
-    async def resolve(self, pool: PoolKey, pod: str, request: ResolveRequest) -> str:
+    async def resolve(self, pool: PoolKey, pod: str, request: ResolveRequest) -> ResolveReply:
         """The digest. Raises AgentUnreachableError, AgentRefusedError."""
         connection = self._connection(pool, pod)
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
         answer = await self._call(connection, "POST", RESOLVE_PATH, body=body, seconds=RESOLVE_SECONDS)
         try:
-            return ResolveReply.model_validate_json(answer).digest
+            return ResolveReply.model_validate_json(answer)
         except ValidationError as error:
             raise AgentUnreachableError(f"pod {pod} answered something else than a digest") from error
 

@@ -52,7 +52,7 @@ class PackingReconciler:
             for task in self._fleet.tasks(key.namespace)
             if task.metadata.name in members or (task.spec.base.source, task.spec.base.revision) == (key.base_source, key.base_revision)
         ]
-        digests = {pool.metadata.name: self._resolutions.digest(pool.metadata.uid) for pool in own}
+        found = {pool.metadata.name: reply for pool in own if (reply := self._resolutions.found(pool.metadata.uid)) is not None}
         return pack(
             PackingSnapshot(
                 key=key,
@@ -64,7 +64,8 @@ class PackingReconciler:
                 pools=pools,
                 claims=self._fleet.claims(key.namespace),
                 unreadable=self._fleet.unreadable_tasks(key.namespace),
-                base_digests={name: digest for name, digest in digests.items() if digest is not None},
+                base_digests={name: reply.digest for name, reply in found.items()},
+                base_versions={name: reply.version for name, reply in found.items() if reply.version is not None},
             )
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from taskfleet.api.agent import AgentProblem
+from taskfleet.api.agent import AgentProblem, ResolveReply
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller.agents import AgentConnections, AgentRefusedError, AgentUnreachableError, unreachable
@@ -34,7 +34,7 @@ class Resolutions:
     on_failed: Callable[[PoolKey], None]
     _asking: dict[Slot, asyncio.Task[None]] = field(default_factory=dict)
     _failures: dict[Slot, ResolutionFailure] = field(default_factory=dict)
-    _found: dict[Slot, str] = field(default_factory=dict)
+    _found: dict[Slot, ResolveReply] = field(default_factory=dict)
 
     def start(self, pool: ModelPool, resolution: Resolution) -> None:
         """Asks, unless that is being asked already."""
@@ -52,8 +52,8 @@ class Resolutions:
         """The last failed attempts of a pool."""
         return tuple(failure for (uid, _), failure in self._failures.items() if uid == pool_uid)
 
-    def digest(self, pool_uid: str, revision: str = "") -> str | None:
-        """A digest that was found for a revision of the pool, or for its base."""
+    def found(self, pool_uid: str, revision: str = "") -> ResolveReply | None:
+        """What was found for a revision of the pool, or for its base."""
         return self._found.get((pool_uid, revision))
 
     def keep_only(self, pool_uid: str, revisions: frozenset[str]) -> None:
@@ -82,15 +82,15 @@ class Resolutions:
         request = resolution.request
         about = {"pool": str(key), "pod": resolution.pod, "source": request.source, "version": request.version}
         try:
-            digest = await self.agents.resolve(key, resolution.pod, request)
+            reply = await self.agents.resolve(key, resolution.pod, request)
         except AgentRefusedError as error:
             self._failed(key, resolution, slot, error.problem, about)
         except AgentUnreachableError as error:
             self._failed(key, resolution, slot, unreachable(error), about)
         else:
-            log.info("resolved", extra=fields(**about, digest=digest))
+            log.info("resolved", extra=fields(**about, digest=reply.digest))
             self._failures.pop(slot, None)
-            self._found[slot] = digest
+            self._found[slot] = reply
             self.on_found(pool, resolution.revision)
 
     def _failed(self, key: PoolKey, resolution: Resolution, slot: Slot, problem: AgentProblem, about: dict[str, str]) -> None:

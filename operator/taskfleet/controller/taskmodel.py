@@ -123,9 +123,9 @@ class TaskModelReconciler:
         if revision.status.digest is not None:
             return revision
         for pool in self._fleet.pools(key.namespace):
-            digest = self._resolutions.digest(pool.metadata.uid, revision.metadata.name)
-            if digest is not None:
-                return revision.model_copy(update={"status": with_digest(revision, digest)})
+            found = self._resolutions.found(pool.metadata.uid, revision.metadata.name)
+            if found is not None:
+                return revision.model_copy(update={"status": with_digest(revision, found.digest, version=found.version)})
         return revision
 
     def _pack(self, plan: TaskPlan) -> None:

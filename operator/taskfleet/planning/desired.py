@@ -29,12 +29,15 @@ def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
     for member in sorted(spec.members, key=lambda member: (member.role is not Role.STABLE, member.revision)):
         name = engine_name_of(pool, member)
         if member.adapter is not None and name is not None and name not in adapters:
-            adapters[name] = DesiredAdapter(engine_name=name, revision=member.revision, adapter=member.adapter)
+            adapters[name] = DesiredAdapter(
+                engine_name=name, revision=member.revision, adapter=member.adapter, resolved_version=member.resolved_version
+            )
     document = DesiredState(
         pool=PoolIdentity(namespace=pool.metadata.namespace, name=pool.metadata.name, uid=pool.metadata.uid),
         generation=pool.metadata.generation,
         base=spec.base,
         base_digest=spec.base_digest,
+        base_resolved_version=spec.base_resolved_revision,
         served_base_name=pool.metadata.name,
         serve_base=any(member.adapter is None for member in spec.members),
         limits=Limits(

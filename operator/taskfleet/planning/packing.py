@@ -8,7 +8,7 @@ costs nothing, so a broken source never takes a slot from its neighbours.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskfleet import names
@@ -23,6 +23,14 @@ from taskfleet.planning.wanted import Wanted, wanted
 
 # The bound of ModelPool.spec.members.
 MAX_MEMBERS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class _ResolvedBase:
+    """What a base's revision stands for; None where that is not known, or has no name."""
+
+    digest: str | None
+    version: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +86,8 @@ def pack(snapshot: PackingSnapshot) -> PackingPlan:
         for pool in pools:
             notes += _held(pool, by_task, serving_class.spec.adapters)
 
-    base_digest = _base_digest(present, snapshot.base_digests)
-    drafts = [_draft(pool, key, by_task, serving_class, base_digest) for pool in pools if pool.members]
+    base = _resolved_base(present, snapshot)
+    drafts = [_draft(pool, key, by_task, serving_class, base) for pool in pools if pool.members]
     empty = [pool.before for pool in pools if not pool.members and pool.before is not None]
     notes += [f"pool {pool.metadata.name} has no members left and is deleted" for pool in empty]
     return PackingPlan(
@@ -111,7 +119,7 @@ def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[s
             kept.members[member.revision] = member
         elif wish is not None and member.revision in wish.revisions and member.revision in wish.kept | {wish.target}:
             digest = member.adapter.digest if member.adapter else None
-            kept.members[member.revision] = _member(wish, member.revision, digest)
+            kept.members[member.revision] = _member(wish, member.revision, digest, member.resolved_version)
     return kept
 
 
@@ -147,13 +155,13 @@ def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> l
         if digest is None:
             continue
         if pool.may_hold(member, limits):
-            pool.members[name] = _member(wish, name, digest)
+            pool.members[name] = _member(wish, name, digest, wish.revisions[name].status.resolved_version)
         else:
             notes.append(f"{name} waits for a candidate slot of pool {pool.name}")
     return notes
 
 
-def _member(wish: Wanted, name: str, digest: str | None) -> Member:
+def _member(wish: Wanted, name: str, digest: str | None, version: str | None = None) -> Member:
     revision = wish.revisions[name]
     adapter = revision.spec.adapter
     return Member(
@@ -163,14 +171,17 @@ def _member(wish: Wanted, name: str, digest: str | None) -> Member:
         role=wish.role(name),
         # A pin in the spec is no proof that the source has it: the digest comes from the resolution, which checks that.
         adapter=adapter.model_copy(update={"digest": digest}) if adapter is not None else None,
+        resolved_version=version,
     )
 
 
 def _draft(
-    pool: _Pool, key: PackingKey, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, base_digest: str | None
+    pool: _Pool, key: PackingKey, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, resolved: _ResolvedBase
 ) -> PoolDraft:
     members = sorted(pool.members.values(), key=lambda member: (member.task_model, member.revision))
     before = pool.before.spec.replicas if pool.before is not None else 1
+    recorded = _recorded_base(pool.before) if pool.before is not None else None
+    base = recorded or resolved
     return PoolDraft(
         name=pool.name,
         namespace=key.namespace,
@@ -181,7 +192,8 @@ def _draft(
         spec=ModelPoolSpec(
             serving_class_name=key.serving_class,
             base=key.base,
-            base_digest=(pool.before.spec.base_digest if pool.before is not None else None) or base_digest,
+            base_digest=base.digest,
+            base_resolved_revision=base.version,
             isolation=key.isolation,
             replicas=before if serving_class is None else _replicas(pool, wishes, serving_class.spec.scaling, before),
             members=members,
@@ -199,10 +211,18 @@ def _replicas(pool: _Pool, wishes: Mapping[str, Wanted], defaults: ScalingDefaul
     return replicas.of_pool(asked)
 
 
-def _base_digest(pools: Iterable[ModelPool], resolved: Mapping[str, str]) -> str | None:
+def _resolved_base(pools: Sequence[ModelPool], snapshot: PackingSnapshot) -> _ResolvedBase:
     """One base for all pools of a key: a tag that has moved since must not give two truths."""
-    recorded = next((pool.spec.base_digest for pool in pools if pool.spec.base_digest is not None), None)
-    return recorded or next((resolved[pool.metadata.name] for pool in pools if pool.metadata.name in resolved), None)
+    for pool in pools:
+        if (recorded := _recorded_base(pool)) is not None:
+            return recorded
+    name = next((pool.metadata.name for pool in pools if pool.metadata.name in snapshot.base_digests), "")
+    return _ResolvedBase(snapshot.base_digests.get(name), snapshot.base_versions.get(name))
+
+
+def _recorded_base(pool: ModelPool) -> _ResolvedBase | None:
+    spec = pool.spec
+    return _ResolvedBase(spec.base_digest, spec.base_resolved_revision) if spec.base_digest is not None else None
 
 
 def _free_name(key: PackingKey, pools: Iterable[_Pool]) -> str:

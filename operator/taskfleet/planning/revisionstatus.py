@@ -11,12 +11,12 @@ from taskfleet.planning.placement import Placement
 from taskfleet.planning.revisions import Phase
 
 
-def with_digest(revision: TaskModelRevision, digest: str) -> TaskModelRevisionStatus:
+def with_digest(revision: TaskModelRevision, digest: str, *, version: str | None = None) -> TaskModelRevisionStatus:
     """The revision's status with the digest that its version was resolved to. Raises ValueError where another one is recorded: a digest is recorded once."""
     recorded = revision.status.digest
     if recorded is not None and recorded != digest:
         raise ValueError(f"{revision.metadata.key} has the digest {recorded}, not {digest}")
-    return revision.status.model_copy(update={"digest": digest})
+    return revision.status.model_copy(update={"digest": digest, "resolved_version": version})
 
 
 def revision_statuses(
@@ -41,6 +41,7 @@ def revision_statuses(
             observed_generation=generation,
             conditions=merged(revision.status.conditions, findings, generation=generation, now=now),
             digest=revision.status.digest or _digest_of_member(own),
+            resolved_version=revision.status.resolved_version or next((found.member.resolved_version for found in own), None),
             phase=phase.value,
         )
     return result

@@ -159,6 +159,7 @@ class PackingSnapshot:
     unreadable: frozenset[str] = frozenset()
     # Digests of the base that were just resolved, by name of the pool; recorded in the pool by this plan's apply.
     base_digests: Mapping[str, str] = field(default_factory=dict)
+    base_versions: Mapping[str, str] = field(default_factory=dict)  # what their revisions stood for, where that has a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,7 @@ async def test_bytes_that_were_fetched_for_their_digest_are_not_fetched_again(
     source: FolderSource, staging: Staging, tmp_path: Path
 ) -> None:
     write_adapter(source.root / "v1")
-    digest = await staging.resolve(request(), LIMITS)
+    digest = (await staging.resolve(request(), LIMITS)).digest
     assert staging.store.digests(Shelf.ADAPTERS) == [digest]
     assert staging.leftovers() == []
     opened = len(source.opened)
@@ -115,9 +115,9 @@ async def test_bytes_that_were_fetched_for_their_digest_are_not_fetched_again(
 
 async def test_pin_that_is_in_the_store_needs_no_source(source: FolderSource, staging: Staging) -> None:
     write_adapter(source.root / "v1")
-    digest = await staging.resolve(request(), LIMITS)
+    digest = (await staging.resolve(request(), LIMITS)).digest
     opened = len(source.opened)
-    assert await staging.resolve(request(digest), LIMITS) == digest
+    assert (await staging.resolve(request(digest), LIMITS)).digest == digest
     assert len(source.opened) == opened
     with pytest.raises(DigestMismatch, match="is pinned"):
         await staging.resolve(request(DIGEST), LIMITS)
@@ -125,9 +125,9 @@ async def test_pin_that_is_in_the_store_needs_no_source(source: FolderSource, st
 
 async def test_swapped_bytes_get_a_digest_of_their_own_and_leave_the_old_ones_alone(source: FolderSource, staging: Staging) -> None:
     write_adapter(source.root / "v1", rank=4)
-    first = await staging.resolve(request(), LIMITS)
+    first = (await staging.resolve(request(), LIMITS)).digest
     write_adapter(source.root / "v1", rank=2)
-    second = await staging.resolve(request(), LIMITS)
+    second = (await staging.resolve(request(), LIMITS)).digest
     assert staging.store.digests(Shelf.ADAPTERS) == sorted([first, second])
 
 

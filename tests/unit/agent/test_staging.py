@@ -81,7 +81,7 @@ Pods = Callable[[str, Peers | None], Staging]
 async def first_pod(pod: Pods, kind: ArtifactKind = ArtifactKind.ADAPTER) -> tuple[Staging, str]:
     """One that has resolved, and so staged, what the source has."""
     first = pod("first", None)
-    return first, await first.resolve(ResolveRequest(kind=kind, source=SOURCE, version="v1"), LIMITS)
+    return first, (await first.resolve(ResolveRequest(kind=kind, source=SOURCE, version="v1"), LIMITS)).digest
 
 
 async def test_peers_are_asked_before_the_source(source: FolderSource, shapes: BaseShapes, pod: Pods) -> None:

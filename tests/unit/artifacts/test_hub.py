@@ -9,8 +9,10 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from taskfleet.api.agent import ArtifactKind
-from taskfleet.artifacts import fetching, hub, lora
+from taskfleet.agent.staging import Staging
+from taskfleet.api.agent import ArtifactKind, DesiredAdapter, Limits, ResolveRequest
+from taskfleet.api.taskmodel import Adapter
+from taskfleet.artifacts import base_model, fetching, hub, lora
 from taskfleet.artifacts.access import Access, FetchLimits, TimeLimit
 from taskfleet.artifacts.content_manifest import digest_of
 from taskfleet.artifacts.errors import (
@@ -22,10 +24,13 @@ from taskfleet.artifacts.errors import (
     SourceUnavailable,
 )
 from taskfleet.artifacts.listing import Inquiry, Order
+from taskfleet.artifacts.store import Store
 from tests.sources.hub_server import PAGE, TOKEN, HubServer, running_hub
+from tests.unit.agent.builders import no_peers
 from tests.unit.artifacts.model_files import write_adapter, write_base
 
 LIMITS = FetchLimits(max_bytes=10_000_000, max_files=64, seconds=60)
+POOL_LIMITS = Limits(max_rank=64, max_adapter_bytes=10_000_000, max_base_bytes=10_000_000)
 REPOSITORY = "acme/invoice-total"
 
 
@@ -130,6 +135,33 @@ def test_moved_branch_is_noticed_and_its_commit_still_there(server: HubServer, a
     with pytest.raises(DigestMismatch, match="under version main"):
         fetching.fetch(order(), digest, tmp_path / "moved", access=access, limits=LIMITS)
     assert fetched(order(commit), access, tmp_path / "pinned") == digest
+
+
+async def test_pod_that_starts_after_the_branch_has_moved_has_the_bytes_that_were_resolved(
+    server: HubServer, access: Access, tmp_path: Path
+) -> None:
+    """The commit is recorded with the digest, and fetched from."""
+    repository = server.repository(REPOSITORY)
+    base = base_model.verify(write_base(tmp_path / "base"))
+    commit = repository.commit(files_of(write_adapter(tmp_path / "one")))
+    asked = ResolveRequest(kind=ArtifactKind.ADAPTER, source=f"hf://{REPOSITORY}", version="main", credentials_key="hub")
+    reply = await staging(tmp_path / "first", access).resolve(asked, POOL_LIMITS)
+    assert reply.version == commit
+    repository.commit(files_of(write_adapter(tmp_path / "two", rank=2)))
+
+    adapter = Adapter(source=asked.source, version="main", digest=reply.digest, credentials_key="hub")
+    wish = DesiredAdapter(engine_name="finance.total.x", revision="total-1", adapter=adapter, resolved_version=reply.version)
+    folder = await staging(tmp_path / "second", access).adapter(wish, base, POOL_LIMITS)
+    assert files_of(folder) == {name: repository.commits[commit][name] for name in lora.FILES}
+    with pytest.raises(DigestMismatch):
+        await staging(tmp_path / "third", access).adapter(wish.model_copy(update={"resolved_version": None}), base, POOL_LIMITS)
+
+
+def staging(folder: Path, access: Access) -> Staging:
+    """That of a pod of its own."""
+    store = Store(folder)
+    store.prepare()
+    return Staging(store, access, no_peers(), seconds=60, patience=60)
 
 
 def test_token_goes_to_the_hub_and_not_to_the_host_of_large_files(server: HubServer, access: Access, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def time_limit() -> TimeLimit:
 
 
 async def test_it_is_resolved_and_verified_in_place(staging: Staging, image: Path) -> None:
-    digest = await staging.resolve(ResolveRequest(kind=ArtifactKind.BASE, source=SOURCE, version="v1"), LIMITS)
+    digest = (await staging.resolve(ResolveRequest(kind=ArtifactKind.BASE, source=SOURCE, version="v1"), LIMITS)).digest
     assert digest == content_digest(image)
     shapes = await staging.base(Base(source=SOURCE, revision="v1"), digest, LIMITS)
     assert shapes.layers

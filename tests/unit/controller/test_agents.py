@@ -9,7 +9,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from taskfleet.api.agent import DESIRED_PATH, RESOLVE_PATH, STATE_PATH, ArtifactKind, DesiredState, Limits, PoolIdentity, ResolveRequest
+from taskfleet.api.agent import (
+    DESIRED_PATH,
+    RESOLVE_PATH,
+    STATE_PATH,
+    ArtifactKind,
+    DesiredState,
+    Limits,
+    PoolIdentity,
+    ResolveReply,
+    ResolveRequest,
+)
 from taskfleet.api.taskmodel import Base
 from taskfleet.controller import agents as module
 from taskfleet.controller.agents import AgentConnections, AgentRefusedError, AgentUnreachableError
@@ -82,7 +92,7 @@ class _Agent:
 
     async def resolve(self, request: web.Request) -> web.Response:
         self._allowed(request)
-        return self.problem or web.json_response({"digest": DIGEST})
+        return self.problem or web.json_response({"digest": DIGEST, "version": "c1"})
 
 
 class _World:
@@ -205,7 +215,7 @@ async def test_a_refused_document_is_no_failure_of_the_pool(world: _World) -> No
 
 async def test_a_digest_is_asked_for(world: _World) -> None:
     world.listen()
-    assert await world.connections.resolve(POOL, "p", REQUEST) == DIGEST
+    assert await world.connections.resolve(POOL, "p", REQUEST) == ResolveReply(digest=DIGEST, version="c1")
 
 
 async def test_a_problem_comes_with_its_reason(world: _World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet.api.agent import AgentProblem, ArtifactKind, ResolveRequest
+from taskfleet.api.agent import AgentProblem, ArtifactKind, ResolveReply, ResolveRequest
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller.agents import AgentRefusedError, AgentUnreachableError
 from taskfleet.controller.keys import PoolKey
@@ -17,7 +17,7 @@ from tests.unit.controller.waiting import until
 
 POOL = ModelPool.model_validate(pool("tiny", 1, ("a", "a-1")))
 UID = POOL.metadata.uid
-DIGEST = "sha256:" + "b" * 64
+REPLY = ResolveReply(digest="sha256:" + "b" * 64, version="c1")
 
 
 def question(revision: str = "a-1") -> Resolution:
@@ -31,9 +31,9 @@ class _Agents:
     def __init__(self) -> None:
         self.asked = 0
         self.may_answer = asyncio.Event()
-        self.answer: str | Exception = DIGEST
+        self.answer: ResolveReply | Exception = REPLY
 
-    async def resolve(self, _pool: PoolKey, _pod: str, _request: ResolveRequest) -> str:
+    async def resolve(self, _pool: PoolKey, _pod: str, _request: ResolveRequest) -> ResolveReply:
         self.asked += 1
         await self.may_answer.wait()
         if isinstance(self.answer, Exception):
@@ -87,7 +87,7 @@ async def test_one_question_at_a_time_for_each_revision(world: _World) -> None:
     assert world.agents.asked == 2
     world.agents.may_answer.set()
     await until(lambda: len(world.found) == 2)
-    assert world.resolutions.digest(UID, "a-1") == world.resolutions.digest(UID) == DIGEST
+    assert world.resolutions.found(UID, "a-1") == world.resolutions.found(UID) == REPLY
     world.resolutions.start(POOL, question("a-1"))
     await asyncio.sleep(0)
     assert world.agents.asked == 2, "what was found waits to be recorded"
@@ -99,7 +99,7 @@ async def test_failures_are_counted_with_the_agents_words_and_forgotten_by_a_suc
     (failure,) = world.resolutions.failures(UID)
     assert (failure.revision, failure.reason, failure.message, failure.attempts) == ("a-1", "ArtifactNotFound", "has no v1", 3)
     assert world.failed == [PoolKey("finance", "tiny")] * 3
-    world.agents.answer = DIGEST
+    world.agents.answer = REPLY
     await world.ask()
     assert world.resolutions.failures(UID) == ()
 
@@ -117,9 +117,9 @@ async def test_what_is_no_member_any_more_is_forgotten_but_the_base_is_kept(worl
         world.resolutions.start(POOL, question(revision))
     await until(lambda: len(world.found) == 3)
     world.resolutions.keep_only(UID, frozenset({"a-2"}))
-    assert [world.resolutions.digest(UID, revision) for revision in ("a-1", "a-2", "")] == [None, DIGEST, DIGEST]
+    assert [world.resolutions.found(UID, revision) for revision in ("a-1", "a-2", "")] == [None, REPLY, REPLY]
     world.resolutions.forget(UID)
-    assert world.resolutions.digest(UID, "a-2") is None
+    assert world.resolutions.found(UID, "a-2") is None
 
 
 async def test_questions_of_a_pool_that_is_gone_end(world: _World) -> None:

@@ -24,6 +24,7 @@ class PackingWorld:
     revisions: dict[str, list[TaskModelRevision]] = field(default_factory=dict)
     pools: dict[str, ModelPool] = field(default_factory=dict)
     base_digests: dict[str, str] = field(default_factory=dict)
+    base_versions: dict[str, str] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
     clock: int = 0
 
@@ -40,9 +41,11 @@ class PackingWorld:
         self.tasks[name] = task.model_copy(update={"spec": changed.spec.model_copy(update={"isolation": task.spec.isolation})})
         return self._revise(name, resolved=resolved)
 
-    def resolve(self, name: str) -> None:
+    def resolve(self, name: str, *, version: str | None = None) -> None:
         self.revisions[name] = [
-            revision.model_copy(update={"status": revision.status.model_copy(update={"digest": _digest_of(revision)})})
+            revision.model_copy(
+                update={"status": revision.status.model_copy(update={"digest": _digest_of(revision), "resolved_version": version})}
+            )
             for revision in self.revisions[name]
         ]
 
@@ -93,6 +96,7 @@ class PackingWorld:
             pools=tuple(self.pools.values()),
             unreadable=frozenset(self.unreadable),
             base_digests=self.base_digests,
+            base_versions=self.base_versions,
         )
 
     def home(self, revision: TaskModelRevision) -> str | None:

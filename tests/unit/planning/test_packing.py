@@ -311,6 +311,32 @@ def test_all_pools_of_a_key_have_the_base_that_was_resolved_first() -> None:
     assert [draft.spec.base_digest for draft in plan.apply] == [digest("b")] * 2
 
 
+def test_commit_that_a_version_was_resolved_to_stays_with_its_member() -> None:
+    world = PackingWorld()
+    revision = world.add("a", resolved=False)
+    world.pack()
+    world.resolve("a", version="c0ffee")
+    (draft,) = world.pack().apply
+    assert [(member.resolved_version, member.adapter.version if member.adapter else None) for member in draft.spec.members] == [
+        ("c0ffee", revision.spec.adapter.version if revision.spec.adapter else None)
+    ]
+    # The pool keeps it, also when the record has lost its status.
+    world.resolve("a")
+    assert [member.resolved_version for member in world.pack().apply[0].spec.members] == ["c0ffee"]
+
+
+def test_commit_of_a_base_is_recorded_with_its_digest_and_never_replaced() -> None:
+    world = PackingWorld()
+    world.add("a")
+    world.pack()
+    (pool,) = world.pools
+    world.base_digests[pool], world.base_versions[pool] = digest("b"), "c0ffee"
+    world.pack()
+    world.base_digests[pool], world.base_versions[pool] = digest("c"), "decaf"
+    (draft,) = world.pack().apply
+    assert (draft.spec.base_digest, draft.spec.base_resolved_revision) == (digest("b"), "c0ffee")
+
+
 def test_recorded_base_digest_is_never_replaced() -> None:
     world = PackingWorld()
     world.add("a")
