@@ -133,6 +133,18 @@ async def test_other_bytes_under_a_recorded_version_are_never_served(pod: Pod, w
     await pod.reach({"vendor-v1": PROVEN})
 
 
+async def test_addresses_of_the_cloud_and_of_neighbours_are_not_asked(pod: Pod) -> None:
+    for source in (
+        "https://169.254.169.254/latest",
+        "https://10.96.0.1/api",
+        "https://[::1]/x",
+        "https://2130706433/x",
+        "oci://192.168.1.1/x",
+    ):
+        problem = await resolve(pod, source, "v1")
+        assert (problem["reason"], problem["permanent"]) == ("SourceNotAllowed", False), problem
+
+
 async def test_token_comes_into_force_without_a_restart_and_shows_nowhere(pod: Pod, web: Web, tmp_path: Path) -> None:
     (vendor,) = pod.adapters
     folder = write_adapter(tmp_path / "iban", seed=5)

@@ -258,10 +258,11 @@ def drip(first: bytes, drop: bytes) -> tuple[threading.Event, Script]:
     ids=["endless-head", "endless-continues", "endless-chunk-size", "endless-trailers", "endless-body", "silence"],
 )
 def test_server_that_never_comes_to_an_end_is_left_in_time(monkeypatch: pytest.MonkeyPatch, first: bytes, drop: bytes) -> None:
-    monkeypatch.setattr(transport_module, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(transport_module, "READ_SECONDS", 0.5)
+    monkeypatch.setattr("taskfleet.artifacts.connections.TICK_SECONDS", 0.05)
     ended, say = drip(first, drop)
     with raw_server(say) as host, pytest.raises(SourceUnavailable):
-        get(access(host), f"http://{host}/", seconds=1.0, limit=10**9)
+        get(access(host), f"http://{host}/", seconds=0.5, limit=10**9)
     ended.set()
 
 

@@ -96,6 +96,9 @@ class Fleet:
     # What the story may change.
     registry: dict[str, str] = field(default_factory=dict)  # "source version" → digest
     registry_is_up: bool = True
+    unresolved: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # "source version" → what agents say instead of a digest: reason and message
     broken: dict[str, str] = field(default_factory=dict)  # digest → why no agent can load it
     free_devices: int = 99
     gateways: dict[str, tuple[TrafficTarget, ...] | None] = field(default_factory=lambda: {"gateway-0": None})
@@ -262,15 +265,18 @@ class Fleet:
     def _resolve(self, the_pool: ModelPool, resolution: Resolution) -> None:
         request = resolution.request
         key = (the_pool.metadata.name, resolution.revision)
-        found = self.registry.get(f"{request.source} {request.version}") if self.registry_is_up else None
+        name = f"{request.source} {request.version}"
+        found = self.registry.get(name) if self.registry_is_up and name not in self.unresolved else None
         if found is None:
             before = self.failures.get(key)
-            reason, message = (
+            reason, message = self.unresolved.get(
+                name,
                 ("ArtifactNotFound", f"{request.source} has no version {request.version}")
                 if self.registry_is_up
-                else ("SourceUnavailable", f"{request.source} does not answer")
+                else ("SourceUnavailable", f"{request.source} does not answer"),
             )
-            attempts = before.attempts + 1 if before else 1
+            # As `controller.resolutions` counts.
+            attempts = before.attempts + 1 if before and reason != "Resolving" else 1
             self.failures[key] = ResolutionFailure(
                 kind=request.kind,
                 revision=resolution.revision,
@@ -280,7 +286,7 @@ class Fleet:
                 attempts=attempts,
                 at=self.now,
             )
-            if attempts == 1:
+            if before is None or before.reason != reason:
                 self.said(f"pod {resolution.pod} can't resolve {request.source} {request.version}: {reason}")
             return
         self.failures.pop(key, None)

@@ -125,6 +125,31 @@ def source_down_then_back() -> Fleet:
     return story
 
 
+def slow_source() -> Fleet:
+    story = first_apply()
+    story.transcript.clear()
+    story.unresolved["oci://registry.example/total v2"] = (
+        "Resolving",
+        "oci://registry.example/total version v2 is being fetched, for its digest",
+    )
+    story.apply(task_model(version="v2"))
+    story.settle("version v2 is applied, whose digest takes a download", seconds=600)
+    story.unresolved.clear()
+    story.settle("it is through")
+    return story
+
+
+def source_not_allowed() -> Fleet:
+    story = first_apply()
+    story.transcript.clear()
+    story.unresolved["oci://registry.example/total v2"] = ("SourceNotAllowed", "registry.example is at a private address")
+    story.apply(task_model(version="v2"))
+    story.settle("version v2 is applied, and its source is at a private address", seconds=600)
+    story.unresolved.clear()
+    story.settle("the administrator has allowed the network", seconds=600)
+    return story
+
+
 def base_change() -> Fleet:
     story = first_apply()
     story.transcript.clear()
@@ -163,6 +188,8 @@ STORIES = (
     pod_lost,
     status_wiped,
     source_down_then_back,
+    slow_source,
+    source_not_allowed,
     base_change,
     suspended,
     spec_becomes_invalid,
