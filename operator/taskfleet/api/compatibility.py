@@ -221,9 +221,9 @@ def _unknown_fields_lost(old: Schema, new: Schema) -> Iterator[Difference]:
 
 
 def _new_rule(old: Schema, new: Schema) -> Iterator[Difference]:
-    before = {rule["rule"] for rule in old.get(VALIDATIONS, ())}
+    before = {(rule["rule"], rule.get("optionalOldSelf")) for rule in old.get(VALIDATIONS, ())}
     for rule in new.get(VALIDATIONS, ()):
-        if rule["rule"] not in before:
+        if (rule["rule"], rule.get("optionalOldSelf")) not in before:
             yield f"a rule is new or changed: {rule['rule']}", rule["rule"]
 
 

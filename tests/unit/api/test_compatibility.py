@@ -167,6 +167,10 @@ BREAKS: dict[str, tuple[Edit, str]] = {
         field("scaling", x__kubernetes__validations=[{"rule": "self.minReplicas < 8", "message": "at most 9"}]),
         "spec.scaling: a rule is new or changed: self.minReplicas < 8",
     ),
+    "rule asked on creation, too": (
+        field("scaling", x__kubernetes__validations=[{**RULE[0], "optionalOldSelf": True}]),
+        "spec.scaling: a rule is new or changed: self.minReplicas < 9",
+    ),
     "unknown fields dropped": (
         field("affinity", x__kubernetes__preserve__unknown__fields=None),
         "spec.affinity: unknown fields are dropped now",
