@@ -6,6 +6,7 @@ python -m tests.benchmarks.gateway_process --port 9001 --upstream 127.0.0.1:9000
 import argparse
 import asyncio
 import time
+from collections.abc import Collection
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -36,6 +37,9 @@ class FixedTokens:
 
     async def get(self, audience: str) -> str:  # noqa: ARG002  there is one pool
         return self._token
+
+    async def another(self, _audience: str, _refused: Collection[str]) -> str | None:
+        return None
 
 
 async def serve(port: int, address: str, *, token: str, digest: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,9 @@ class PoolTokens:
 
     async def get(self, audience: str) -> str:
         return self._kept.setdefault(audience, issuer.token(audience))
+
+    async def another(self, _audience: str, _refused: Collection[str]) -> str | None:
+        return None
 
 
 @dataclass(frozen=True)

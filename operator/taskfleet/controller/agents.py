@@ -5,7 +5,7 @@ Every call carries a token that is good for one pool only. What is known here is
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +50,7 @@ class Tokens(Protocol):
     """`kube.tokens.PoolTokens` has it."""
 
     async def get(self, audience: str) -> str: ...
+    async def another(self, audience: str, refused: Collection[str]) -> str | None: ...
     def forget(self, audience: str) -> None: ...
 
 
@@ -192,9 +193,40 @@ class AgentConnections:
         query: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> bytes:
+        refused: list[str] = []
+        while True:
+            token = await self._token(connection, refused)
+            code, answer = await self._once(connection, method, path, token=token, seconds=seconds, query=query, body=body)
+            if code == 401:
+                refused.append(token)
+            elif code >= 300:
+                raise _problem(connection.pod, code, answer)
+            else:
+                return answer
+
+    async def _token(self, connection: _Connection, refused: list[str]) -> str:
+        """One that the agent has not refused."""
+        try:
+            token = await (self.tokens.another(connection.pool_uid, refused) if refused else self.tokens.get(connection.pool_uid))
+        except KubeError as error:
+            raise AgentUnreachableError(f"pod {connection.pod}: {type(error).__name__}: {error}") from error
+        if token is None:
+            raise AgentUnreachableError(f"pod {connection.pod} refuses the operator's tokens (401)")
+        return token
+
+    async def _once(
+        self,
+        connection: _Connection,
+        method: str,
+        path: str,
+        *,
+        token: str,
+        seconds: float,
+        query: dict[str, str] | None,
+        body: bytes | None,
+    ) -> tuple[int, bytes]:
         code = 0
         try:
-            token = await self.tokens.get(connection.pool_uid)
             async with self.session.request(
                 method,
                 f"http://{_host(connection.ip)}:{self.port}{path}",
@@ -205,17 +237,11 @@ class AgentConnections:
                 allow_redirects=False,
             ) as response:
                 code = response.status
-                answer = await _bounded(connection.pod, response)
-        except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                return code, await _bounded(connection.pod, response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentUnreachableError(f"pod {connection.pod}: {type(error).__name__}: {error}") from error
         finally:
             metrics.AGENT_CALLS.labels(path, str(code)).inc()
-        if code == 401:
-            # Perhaps the issuer's key was rotated; the next token is a new one.
-            self.tokens.forget(connection.pool_uid)
-        if code >= 300:
-            raise _problem(connection.pod, code, answer)
-        return answer
 
 
 async def _bounded(pod: str, response: aiohttp.ClientResponse) -> bytes:

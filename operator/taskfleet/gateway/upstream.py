@@ -1,7 +1,8 @@
 """One attempt at one pod. Says whether the pod answered, or whether the request may be tried elsewhere and what that risks."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -26,6 +27,10 @@ class PoolTokens(Protocol):
         """A token of the gateway's own ServiceAccount that is good for one pool. Raises KubeError."""
         ...
 
+    async def another(self, audience: str, refused: Collection[str]) -> str | None:
+        """One that was not refused yet, or None. Raises KubeError."""
+        ...
+
 
 class ElsewhereError(Exception):
     """The pod did not answer; another may. `reason` is a label of metrics.
@@ -44,8 +49,7 @@ _NOT_EXECUTED = {
     NOT_HERE_STATUS: "not-here",
     # The routes asked for are fixed, so it is the engine's word that it does not have the adapter: the agent had not noticed yet.
     404: "not-found",
-    # Our token, not the client's: an issuer's key that has not reached the pod, or an agent that has not got its document.
-    401: "unauthorized",
+    # Our token, not the client's. (401 is dealt with before: another token may do.)
     403: "unauthorized",
     503: "unavailable",
 }
@@ -136,15 +140,20 @@ class Upstream:
 
         `within` seconds for all of it, and `quiet` seconds at most without a byte.
         """
-        try:
-            token = await self._tokens.get(endpoint.pool_uid)
-        except KubeError as error:
-            raise ElsewhereError("no-token", message=str(error)) from error
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {endpoint.address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-            f"{REQUEST_ID}: {request_id}\r\n{trace.lines() if trace else ''}Content-Length: {len(body)}\r\n\r\n"
-        )
-        answer = await self._send(endpoint, head.encode() + body, within=within, quiet=quiet)
+        due = time.monotonic() + within
+        refused: list[str] = []
+        while True:
+            token = await self._token(endpoint.pool_uid, refused)
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: {endpoint.address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+                f"{REQUEST_ID}: {request_id}\r\n{trace.lines() if trace else ''}Content-Length: {len(body)}\r\n\r\n"
+            )
+            answer = await self._send(endpoint, head.encode() + body, within=due - time.monotonic(), quiet=quiet)
+            if answer.status != 401:
+                break
+            refused.append(token)
+            async with answer:
+                await answer.read()
         if answer.status == 502:
             async with answer:
                 raise ElsewhereError("broken", executed=True, message=_text(await answer.read()))
@@ -152,6 +161,16 @@ class Upstream:
             async with answer:
                 raise ElsewhereError(reason, message=_text(await answer.read()))
         return answer
+
+    async def _token(self, audience: str, refused: Sequence[str]) -> str:
+        """Raises ElsewhereError where there is none that the pod has not refused."""
+        try:
+            token = await (self._tokens.another(audience, refused) if refused else self._tokens.get(audience))
+        except KubeError as error:
+            raise ElsewhereError("unauthorized" if refused else "no-token", message=str(error)) from error
+        if token is None:
+            raise ElsewhereError("unauthorized", message="the pod refuses the gateway's tokens")
+        return token
 
     async def _send(self, endpoint: Endpoint, request: bytes, *, within: float, quiet: float) -> Answer:
         try:

@@ -5,7 +5,7 @@ A token for a pool has the pool's UID as audience, so whoever captures it in a p
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,8 @@ RENEW_AT = 0.8  # of a token's life
 RETRY_SECONDS = 5.0
 # A token with less left than this could end on its way.
 MARGIN_SECONDS = 5.0
+# Because somebody refuses a token, another one is asked for so seldom: who refuses them all would have one minted for each of its answers.
+REFUSED_RETRY_SECONDS = 30.0
 
 
 class TokenSource(Protocol):
@@ -29,7 +31,9 @@ class TokenSource(Protocol):
 @dataclass(slots=True)
 class _Held:
     token: Token
+    asked_at: float
     renew_at: float
+    before: Token | None = None  # the one that it took the place of
 
 
 class PoolTokens:
@@ -52,19 +56,39 @@ class PoolTokens:
         now = self._clock()
         if held is not None and now < held.renew_at:
             return held.token.value
-        task = self._asking.get(audience)
-        if task is None:
-            task = asyncio.create_task(self._renew(audience))
-            self._asking[audience] = task
-            task.add_done_callback(lambda done: self._asked(audience, done))
+        task = self._renewal(audience)
         if held is not None and now < held.token.expires_at - MARGIN_SECONDS:
             return held.token.value
         # Shielded: one caller's cancellation must not fail the others.
         return (await asyncio.shield(task)).value
 
+    async def another(self, audience: str, refused: Collection[str]) -> str | None:
+        """A living token that was not refused yet; None where there is none. Raises KubeError.
+
+        When the issuer's key is rotated without an overlap, pods learn of the new one at the kubelet's pace: for two minutes some want the token that was signed before,
+        and others one that is signed anew.
+        """
+        held, now = self._held.get(audience), self._clock()
+        for token in (held.token, held.before) if held is not None else ():
+            if token is not None and token.value not in refused and now < token.expires_at - MARGIN_SECONDS:
+                return token.value
+        if held is not None and now < held.asked_at + REFUSED_RETRY_SECONDS:
+            return None
+        renewed = await asyncio.shield(self._renewal(audience))
+        return renewed.value if renewed.value not in refused else None
+
     def forget(self, audience: str) -> None:
-        """The pool is gone, or it refused the token."""
+        """The pool is gone."""
         self._held.pop(audience, None)
+
+    def _renewal(self, audience: str) -> asyncio.Task[Token]:
+        """The one that is under way, or a new one."""
+        task = self._asking.get(audience)
+        if task is None or task.done():
+            task = asyncio.create_task(self._renew(audience))
+            self._asking[audience] = task
+            task.add_done_callback(lambda done: self._asked(audience, done))
+        return task
 
     async def _renew(self, audience: str) -> Token:
         held = self._held.get(audience)
@@ -76,10 +100,11 @@ class PoolTokens:
         except KubeError:
             if held is None or now >= held.token.expires_at:
                 raise
-            held.renew_at = min(now + RETRY_SECONDS, held.token.expires_at)
+            held.asked_at, held.renew_at = now, min(now + RETRY_SECONDS, held.token.expires_at)
             return held.token
         self._forget_expired(now)
-        self._held[audience] = _Held(token, now + (token.expires_at - now) * RENEW_AT)
+        before = held.token if held is not None and now < held.token.expires_at else None
+        self._held[audience] = _Held(token, now, now + (token.expires_at - now) * RENEW_AT, before)
         return token
 
     def _forget_expired(self, now: float) -> None:
@@ -87,6 +112,7 @@ class PoolTokens:
             del self._held[audience]
 
     def _asked(self, audience: str, task: asyncio.Task[Token]) -> None:
-        del self._asking[audience]
+        if self._asking.get(audience) is task:
+            del self._asking[audience]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; without this, a cancelled waiter's task would be reported as never retrieved

@@ -1,7 +1,7 @@
 """The operator listens to agents, hands them documents and asks them for digests, over HTTP as an agent speaks it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
@@ -35,13 +35,19 @@ class _Tokens:
     """Tokens that name their audience and how often they were renewed."""
 
     def __init__(self) -> None:
-        self.forgotten = 0
+        self.renewed = 0
 
     async def get(self, audience: str) -> str:
-        return f"{audience}#{self.forgotten}"
+        return f"{audience}#{self.renewed}"
 
-    def forget(self, _audience: str) -> None:
-        self.forgotten += 1
+    async def another(self, audience: str, refused: Collection[str]) -> str | None:
+        if len(refused) > 1:
+            return None
+        self.renewed += 1
+        return f"{audience}#{self.renewed}"
+
+    def forget(self, audience: str) -> None:
+        """The pool is gone."""
 
 
 class _Agent:
@@ -167,12 +173,12 @@ async def test_an_agent_that_comes_back_is_asked_from_the_start(world: _World) -
     world.agent.becomes()
     await until(lambda: any(view.error for view in world.connections.views(POOL)))
     world.agent.version = 2
-    world.agent.accepts = f"uid-1#{world.connections.tokens.forgotten}"  # type: ignore[attr-defined]
+    world.agent.accepts = f"uid-1#{world.connections.tokens.renewed}"  # type: ignore[attr-defined]
     world.agent.asked.clear()
 
     def renewed() -> bool:
         # Every refusal makes the operator ask for another token.
-        world.agent.accepts = f"uid-1#{world.connections.tokens.forgotten}"  # type: ignore[attr-defined]
+        world.agent.accepts = f"uid-1#{world.connections.tokens.renewed}"  # type: ignore[attr-defined]
         return world.version == 2
 
     await until(renewed)
@@ -191,6 +197,17 @@ async def test_an_agent_that_cant_be_asked_is_told_once_and_what_it_said_is_kept
     assert "401" in view.error
     assert view.state is not None
     assert len(world.changes) <= 2, "one for the change, one for the silence"
+
+
+async def test_an_agent_with_other_keys_is_asked_with_another_token(world: _World) -> None:
+    """The issuer's key was rotated: what the agent refuses is not what it is told to do, and it is told at once."""
+    world.agent.accepts = "uid-1#1"
+    world.listen()
+    await until(lambda: world.version == 1)
+    assert not world.connections.views(POOL)[0].error
+    world.agent.accepts = "uid-1#2"
+    await world.connections.put(POOL, "p", document(5))
+    assert [one["generation"] for one in world.agent.documents] == [5]
 
 
 async def test_a_document_is_handed_over_and_its_answer_is_the_newest_state(world: _World) -> None:

@@ -1,7 +1,7 @@
 """A gateway in a test: the real server, proxy and route table on a loopback port; tokens for pools and callers come from here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,9 @@ class Tokens:
 
     async def get(self, audience: str) -> str:
         return f"token-for-{audience}"
+
+    async def another(self, _audience: str, _refused: Collection[str]) -> str | None:
+        return None
 
 
 @dataclass

@@ -99,7 +99,53 @@ async def test_a_failed_renewal_keeps_the_old_token_until_it_ends(server: _ApiSe
     assert await tokens.get("uid") == "uid-4"
 
 
-async def test_a_refused_token_can_be_forgotten(server: _ApiServer, tokens: PoolTokens) -> None:
+async def test_a_pool_that_is_gone_is_forgotten(server: _ApiServer, tokens: PoolTokens) -> None:
     await tokens.get("uid")
     tokens.forget("uid")
     assert await tokens.get("uid") == "uid-2"
+
+
+async def renewed(server: _ApiServer, tokens: PoolTokens) -> None:
+    """`uid-1` is 490 s old, and `uid-2` has just taken its place."""
+    await tokens.get("uid")
+    server.now += 490
+    await tokens.get("uid")
+    await asyncio.sleep(0)
+    assert await tokens.get("uid") == "uid-2"
+
+
+async def test_who_refuses_the_new_token_gets_the_old_one_as_long_as_it_lives(server: _ApiServer, tokens: PoolTokens) -> None:
+    await renewed(server, tokens)
+    assert await tokens.another("uid", {"uid-2"}) == "uid-1"
+    server.now += 120
+    assert await tokens.another("uid", {"uid-2"}) == "uid-3"
+    assert len(server.asked) == 3
+
+
+async def test_who_refuses_the_old_token_gets_one_that_is_signed_anew(server: _ApiServer, tokens: PoolTokens) -> None:
+    await tokens.get("uid")
+    server.now += 60
+    assert await tokens.another("uid", {"uid-1"}) == "uid-2"
+    assert await tokens.get("uid") == "uid-2"
+    assert await tokens.another("uid", {"uid-2"}) == "uid-1", "pods that have the old key only still take it"
+
+
+async def test_who_refuses_every_token_has_few_minted(server: _ApiServer, tokens: PoolTokens) -> None:
+    await renewed(server, tokens)
+    for _ in range(10):
+        assert await tokens.another("uid", {"uid-1", "uid-2"}) is None
+        server.now += 2
+    assert len(server.asked) == 2
+    server.away = True
+    for _ in range(10):
+        server.now += 11
+        assert await tokens.another("uid", {"uid-1", "uid-2"}) is None
+    assert len(server.asked) <= 7, "an outage is not hammered"
+
+
+async def test_others_use_what_one_has_renewed(server: _ApiServer, tokens: PoolTokens) -> None:
+    await tokens.get("uid")
+    server.now += 60
+    answers = await asyncio.gather(*(tokens.another("uid", {"uid-1"}) for _ in range(20)))
+    assert set(answers) == {"uid-2"}
+    assert len(server.asked) == 2
