@@ -55,8 +55,9 @@ def test_every_source_serves_beside_the_others_and_credentials_are_put_right_wit
 
         for name, artifact in found.items():
             assert artifact.mark in tenant.chat(name).text, name
-        recorded = {one["spec"]["taskModelName"]: one["status"]["digest"] for one in api.list(REVISION, namespace)}
-        assert all(recorded[name].startswith("sha256:") for name in found)
+        recorded = {one["spec"]["taskModelName"]: one["status"] for one in api.list(REVISION, namespace)}
+        assert all(recorded[name]["digest"].startswith("sha256:") for name in found)
+        assert recorded["hub"]["resolvedVersion"] == stores.hub.repository("acme/total").refs["main"], "the branch's commit"
         (deployment,) = api.list(DEPLOYMENT, namespace)
         assert "not-the-secret" not in str(deployment)
         told = tell(api, namespace)

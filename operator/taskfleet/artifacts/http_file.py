@@ -71,7 +71,12 @@ class _HttpFile:
     def _asked(self, transport: Transport, offset: int, validator: str | None) -> Answer:
         # If-Range: the rest of these bytes, or all of other ones (RFC 9110, 13.1.5).
         headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset and validator else {}
-        return ranged(lambda headers: transport.get(self.url, headers=headers, credentials=self.credentials(self.url)), headers)
+        answer = ranged(lambda headers: transport.get(self.url, headers=headers, credentials=self.credentials(self.url)), headers)
+        if answer.status_code != 206 or answer.headers.get("ETag") == validator:
+            return answer
+        # A server that doesn't know If-Range, object stores among them, sends the rest of whatever it has now: other bytes after ours would make a file that nobody has.
+        answer.close()
+        return transport.get(self.url, credentials=self.credentials(self.url))
 
 
 def ranged(ask: Callable[[Mapping[str, str]], Answer], headers: Mapping[str, str]) -> Answer:

@@ -73,6 +73,8 @@ def listing(inquiry: Inquiry) -> Listing:
     order = inquiry.order
     scheme, _, place = order.source.partition("://")
     name, _, path = place.rstrip("/").partition("/")
+    if any(part in {".", ".."} for part in path.split("/")):
+        raise ArtifactInvalid(f"source {order.source!r} has a part that leads elsewhere")
     if not _BUCKET.fullmatch(name) or ".." in name:
         raise ArtifactInvalid(f"source {order.source!r}: {name!r} is no bucket (3 to 63 lower-case letters, digits, dots and dashes)")
     prefix = "".join(f"{part}/" for part in (path, order.version) if part)

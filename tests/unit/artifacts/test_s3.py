@@ -147,6 +147,19 @@ def test_object_is_gone_on_with_while_it_is_the_same(server: S3Server, access: A
         assert b"".join(stream.pieces) == whole[100:]
 
 
+def test_object_that_was_exchanged_meanwhile_is_begun_anew(server: S3Server, access: Access, tmp_path: Path) -> None:
+    """Two halves of two objects would be a file that nobody has written, and resolving would record its digest."""
+    server.upload(write_adapter(tmp_path / "one", rank=4), "models", "exchanged/v1")
+    file = listed(order("exchanged"), access)[lora.WEIGHTS]
+    with file.open(0, None) as stream:
+        validator = stream.validator
+    other = write_adapter(tmp_path / "two", rank=2)
+    server.upload(other, "models", "exchanged/v1")
+    with file.open(100, validator) as stream:
+        assert stream.begins_at == 0
+        assert b"".join(stream.pieces) == (other / lora.WEIGHTS).read_bytes()
+
+
 def test_other_object_under_the_same_name_is_noticed(server: S3Server, access: Access, tmp_path: Path) -> None:
     server.upload(write_adapter(tmp_path / "one", rank=4), "models", "swapped/v1")
     digest = fetched(order("swapped"), access, tmp_path / "resolved")
@@ -177,6 +190,7 @@ REFUSALS: dict[str, tuple[Order, type[ArtifactError], str]] = {
     "anonymous": (order("total", key="anonymous"), CredentialsMissing, "AccessDenied"),
     "no entry": (order("total", key="absent"), CredentialsMissing, "no entry 'absent'"),
     "no bucket's name": (order("total", bucket="UPPER"), ArtifactInvalid, "is no bucket"),
+    "a way out": (order("total/../other"), ArtifactInvalid, "leads elsewhere"),
     "dots for a bucket": (order("total", bucket="a..b"), ArtifactInvalid, "is no bucket"),
 }
 
