@@ -24,9 +24,9 @@ def test_an_upgrade_and_the_way_back_lose_no_request_and_restart_what_changed(fl
     released = cluster.provide_released_image(release.source)
     try:
         with fleet.tenant("upgrade") as tenant:
-            # One gateway replica: another one comes before it goes, and it is rolled four times here. It holds requests as long as by default, because
-            # everything starts at once here, and a busy machine's only pod may miss a probe: slowness is no loss.
-            sparse = "gateway.replicas=1,gateway.timeouts.hold=30"
+            # One gateway replica: another one comes before it goes, and it is rolled four times here. Everything starts at once on one machine, so
+            # requests are held as long as by default while its only pod misses a probe, and a gateway that goes still listens until kube-proxy has heard of it.
+            sparse = "gateway.replicas=1,gateway.timeouts.hold=30,gateway.termination.shutdownDelay=20"
             old_values = ["--reset-values", "--values", str(release.values), "--set", sparse]
             deploy(fleet, cluster, release.chart, *old_values, image=released)
             number = json.loads(cluster.helm("history", RELEASE, "--namespace", SYSTEM, "--max", "1", "--output", "json"))[-1]["revision"]
