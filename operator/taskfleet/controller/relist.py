@@ -7,7 +7,7 @@ versions only; what was missed is mended here, and a watch that misses changes t
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -95,7 +95,7 @@ class Relist:
             if now >= users_due:
                 users_due = now + self._users_seconds
                 kinds += [watched for watched in self._watched if watched.users and watched not in kinds]
-            await self._compare_all(kinds)
+            await self._compare_all(kinds, relisted=hinted)
 
     async def _hinted_until(self, due: float) -> set[Resource]:
         """The hinted kinds, a moment after the first hint; none where nothing was hinted until `due`."""
@@ -108,35 +108,45 @@ class Relist:
         self._hint.clear()
         return kinds
 
-    async def _compare_all(self, watched: Sequence[Watched]) -> None:
+    async def _compare_all(self, watched: Sequence[Watched], *, relisted: AbstractSet[Resource] = frozenset()) -> None:
         for one in watched:
             try:
-                await self.compare(one)
+                await self.compare(one, relisted=one.resource in relisted)
             except KubeError as error:
                 log.warning("can't compare the cache", extra=fields(kind=one.resource.kind, why=error.message))
 
-    async def compare(self, watched: Watched) -> None:
-        """Finds what the watch missed of one kind, and mends it. Raises KubeError."""
+    async def compare(self, watched: Watched, *, relisted: bool = False) -> None:
+        """Finds what the watch missed of one kind, and mends it. Raises KubeError.
+
+        `relisted`: the watch has just begun anew with a list. The deletions from before are not told then, and a watch that tells none of them is in order.
+        """
         resource = watched.resource
-        newer = await self._newer(watched)
-        if newer:
-            await asyncio.sleep(GRACE_SECONDS)
-            # Only these: in a busy fleet something else is on its way at every moment.
-            newer = {key: version for key, version in newer.items() if self._version(resource, key) < version}
+        found = await self._kube.list(resource, label_selector=watched.label_selector, metadata_only=True)
+        listed, as_of = {key_of(item): int(item["metadata"]["resourceVersion"]) for item in found.items}, int(found.resource_version)
+        if relisted:
+            self._drop(resource, self._gone(resource, listed.keys(), as_of=as_of), as_of=as_of)
+        newer, gone = self._newer(resource, listed), self._gone(resource, listed.keys(), as_of=as_of)
+        if not newer and not gone:
+            return
+        await asyncio.sleep(GRACE_SECONDS)
+        # Only these: in a busy fleet something else is on its way at every moment.
+        newer &= self._newer(resource, listed)
+        gone = dict(gone.items() & self._cache.versions(resource).items())
+        self._drop(resource, gone, as_of=as_of)
         # What was deleted meanwhile was missed by nobody.
-        missed = len(newer.keys() & await self._list(watched)) if newer else 0
+        missed = len(gone) + (len(newer & await self._list(watched)) if newer else 0)
         if missed:
             self._misses[resource] = self._misses.get(resource, 0) + 1
             log.warning("the watch missed changes", extra=fields(kind=resource.kind, objects=missed))
             metrics.RELIST_CORRECTIONS.labels(resource.kind).inc(missed)
 
-    async def _newer(self, watched: Watched) -> dict[ObjectKey, int]:
-        """Versions that the API server has and the cache has not."""
-        resource = watched.resource
-        found = await self._kube.list(resource, label_selector=watched.label_selector, metadata_only=True)
-        listed = {key_of(item): int(item["metadata"]["resourceVersion"]) for item in found.items}
-        self._drop(resource, listed.keys(), as_of=int(found.resource_version))
-        return {key: version for key, version in listed.items() if self._version(resource, key) < version}
+    def _newer(self, resource: Resource, listed: Mapping[ObjectKey, int]) -> set[ObjectKey]:
+        """What the cache has in older versions only, or not at all."""
+        return {key for key, version in listed.items() if self._version(resource, key) < version}
+
+    def _gone(self, resource: Resource, listed: AbstractSet[ObjectKey], *, as_of: int) -> Mapping[ObjectKey, tuple[str, int]]:
+        """What the cache has and a list has not; what was written after the list was made is not meant."""
+        return {key: held for key, held in self._cache.versions(resource).items() if key not in listed and held[1] <= as_of}
 
     def _version(self, resource: Resource, key: ObjectKey) -> int:
         body = self._cache.get(resource, key[1], key[0])
@@ -147,16 +157,14 @@ class Relist:
         found = await self._kube.list(watched.resource, label_selector=watched.label_selector)
         for item in found.items:
             self._cache.put(watched.resource, item)
-        listed = {key_of(item) for item in found.items}
-        self._drop(watched.resource, listed, as_of=int(found.resource_version))
+        listed, as_of = {key_of(item) for item in found.items}, int(found.resource_version)
+        self._drop(watched.resource, self._gone(watched.resource, listed, as_of=as_of), as_of=as_of)
         return listed
 
-    def _drop(self, resource: Resource, listed: AbstractSet[ObjectKey], *, as_of: int) -> None:
-        """Takes out what is not in a list; what was written after the list was made stays."""
-        for key, (uid, version) in self._cache.versions(resource).items():
-            if key not in listed and version <= as_of:
-                log.info("found gone by comparison", extra=fields(kind=resource.kind, name="/".join(part for part in key if part)))
-                self._cache.remove(resource, _ghost(key, uid, as_of))
+    def _drop(self, resource: Resource, gone: Mapping[ObjectKey, tuple[str, int]], *, as_of: int) -> None:
+        for key, (uid, _) in gone.items():
+            log.info("found gone by comparison", extra=fields(kind=resource.kind, name="/".join(part for part in key if part)))
+            self._cache.remove(resource, _ghost(key, uid, as_of))
 
 
 def _ghost(key: ObjectKey, uid: str, version: int) -> Json:

@@ -80,6 +80,39 @@ async def test_a_watch_that_misses_again_is_dead(world: _World) -> None:
     assert world.relist.behind() is None
 
 
+async def test_a_watch_that_misses_deletions_again_is_dead(world: _World) -> None:
+    for name in ("a", "b"):
+        assert world.relist.behind() is None
+        del world.server.objects["Service", "finance", name]
+        await world.relist.compare(WATCHED)
+    assert world.relist.behind() == "Service"
+
+
+async def test_deletions_from_before_a_new_list_are_not_missed_by_the_watch(world: _World) -> None:
+    for name in ("a", "b"):
+        del world.server.objects["Service", "finance", name]
+        await world.relist.compare(WATCHED, relisted=True)
+        assert world.cache.get(SERVICES, name, "finance") is None
+    assert world.relist.behind() is None
+
+
+async def test_a_deletion_that_is_told_while_it_compares_was_not_missed(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = asyncio.sleep
+
+    async def meanwhile(seconds: float) -> None:
+        await sleep(seconds)
+        for name in ("a", "b"):
+            if ("Service", "finance", name) not in world.server.objects:
+                world.cache.remove(SERVICES, body(name, 9_000))
+
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    for name in ("a", "b"):
+        del world.server.objects["Service", "finance", name]
+        await world.relist.compare(WATCHED)
+        assert world.cache.get(SERVICES, name, "finance") is None
+    assert world.relist.behind() is None
+
+
 async def test_what_comes_while_it_compares_was_not_missed(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy fleet must not look like a dead watch."""
     sleep = asyncio.sleep
