@@ -68,6 +68,50 @@ def test_spoiled_tar_is_refused(tmp_path: Path, spoil: Callable[[Path], object])
         tarball.extract(tmp_path / "x.tar", tmp_path / "into", max_files=8, max_bytes=1000)
 
 
+def with_header(archive: Path, number: int, *, at: int, value: bytes) -> Path:
+    """Overwrites a field of the n-th block and makes its checksum right again."""
+    content = bytearray(archive.read_bytes())
+    header = content[number * 512 : (number + 1) * 512]
+    header[at : at + len(value)] = value
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[number * 512 : (number + 1) * 512] = header
+    archive.write_bytes(content)
+    return archive
+
+
+SIZE, TYPE = 124, 156
+NEGATIVE, HUGE = b"\xff" * 10 + b"\xfc\x00", b"\x80" + b"\x7f" * 11
+HEADERS: dict[str, list[tuple[int, int, bytes]]] = {
+    "a size that leads back": [(0, SIZE, NEGATIVE)],
+    "a folder whose size leads back": [(2, TYPE, b"5"), (2, 0, b"./" + bytes(98)), (2, SIZE, NEGATIVE)],
+    "an extended header as large as the machine": [(0, TYPE, b"x"), (0, SIZE, HUGE)],
+    "an extended header of gigabytes": [(0, TYPE, b"x"), (0, SIZE, b"77777777777\0")],
+    "a long name of gigabytes": [(0, TYPE, b"L"), (0, SIZE, b"77777777777\0")],
+    "a size that is no number": [(0, SIZE, b"no number..\0")],
+    "a sparse file": [(0, TYPE, b"S")],
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("fields", HEADERS.values(), ids=HEADERS.keys())
+def test_header_that_lies_ends_neither_in_a_loop_nor_in_all_of_the_memory(tmp_path: Path, fields: list[tuple[int, int, bytes]]) -> None:
+    (tmp_path / "into").mkdir()
+    archive = write_tar(tmp_path / "x.tar", member("a.json"), member("b.json"), member("c.json"))
+    for number, at, value in fields:
+        with_header(archive, number, at=at, value=value)
+    with pytest.raises(ArtifactInvalid):
+        tarball.extract(archive, tmp_path / "into", max_files=8, max_bytes=1000)
+
+
+def test_chain_of_headers_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "into").mkdir()
+    links = [member(f"{number}.json", b"", type=tarfile.GNUTYPE_LONGNAME) for number in range(3000)]
+    archive = write_tar(tmp_path / "x.tar", *links, member("a.json"))
+    with pytest.raises(ArtifactInvalid):
+        tarball.extract(archive, tmp_path / "into", max_files=8, max_bytes=1000)
+
+
 def test_plain_files_come_out_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "into").mkdir()
     archive = write_tar(tmp_path / "x.tar", member("./", b"", type=tarfile.DIRTYPE), member("./a.json", b"[1]", mode=0o4777))
