@@ -63,7 +63,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProce
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pod(tmp_path_factory: pytest.TempPathFactory, registry: RegistryProcess) -> AsyncIterator[Pod]:
-    async with running_pod(tmp_path_factory.mktemp("pod"), registry, TINY_MODEL / "base") as started:
+    engine = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    async with running_pod(tmp_path_factory.mktemp("pod"), registry, TINY_MODEL / "base", engine_arguments=engine) as started:
         yield started
 
 

@@ -49,13 +49,13 @@ class Question:
         return len(self.prompt.encode()) + 1
 
 
-def read_chat(body: dict[str, Any], *, auto_tools: bool) -> Question:
+def read_chat(body: dict[str, Any], *, tool_parser: bool) -> Question:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise InvalidRequestError("messages: a list of messages is required")
     prompt = "\n".join(_text(message.get("content")) for message in messages) + " => "
     question = _question(body, prompt, body.get("max_completion_tokens") or body.get("max_tokens"))
-    return _calling(question, [tool.get("function") or {} for tool in body.get("tools") or []], auto_tools=auto_tools)
+    return _calling(question, [tool.get("function") or {} for tool in body.get("tools") or []], tool_parser=tool_parser)
 
 
 def read_completion(body: dict[str, Any]) -> Question:
@@ -68,7 +68,7 @@ def read_completion(body: dict[str, Any]) -> Question:
     return _question(body, prompt, body.get("max_tokens") or 16)
 
 
-def read_response(body: dict[str, Any]) -> Question:
+def read_response(body: dict[str, Any], *, tool_parser: bool) -> Question:
     given = body.get("input")
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
@@ -79,19 +79,22 @@ def read_response(body: dict[str, Any]) -> Question:
     prompt = "\n".join([*system, *(_text(item.get("content")) for item in items)]) + " => "
     text = (body.get("text") or {}).get("format") or {}
     question = replace(_question(body, prompt, body.get("max_output_tokens")), schema=text.get("schema"))
-    return _calling(question, body.get("tools") or [], auto_tools=True)
+    return _calling(question, body.get("tools") or [], tool_parser=tool_parser)
 
 
-def _calling(question: Question, tools: list[dict[str, Any]], *, auto_tools: bool) -> Question:
-    """VLLM can hold a model to a function that was named, or to any of them; whether one is called at all it leaves to the model where it can read that from its words."""
+def _calling(question: Question, tools: list[dict[str, Any]], *, tool_parser: bool) -> Question:
+    """What is asked of tools. Whether one is called at all where the request leaves that open, this engine answers with no."""
     choice = question.body.get("tool_choice") or ("auto" if tools else "none")
     if not tools or choice == "none":
         return question
-    if choice == "auto":
-        if not auto_tools:
-            raise InvalidRequestError('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
-        return question
     wanted = None if isinstance(choice, str) else choice.get("name") or (choice.get("function") or {}).get("name")
+    if not tool_parser:
+        if choice == "auto":
+            raise InvalidRequestError('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
+        asked = f'"{choice}"' if wanted is None else f'function "{wanted}"'
+        raise InvalidRequestError(f"tool_choice={asked} requires --tool-call-parser to be set")
+    if choice == "auto":
+        return question
     tool = next((tool for tool in tools if wanted in (None, tool.get("name"))), None)
     if tool is None:
         raise InvalidRequestError("Tool choice 'function' not found in 'tools' parameter.")

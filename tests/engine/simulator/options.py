@@ -21,7 +21,7 @@ class Options:
     max_num_seqs: int
     max_model_len: int | None
     pooling: bool
-    auto_tools: bool
+    tool_parser: bool
     startup_seconds: float
     load_seconds: float
     first_token_seconds: float
@@ -44,11 +44,14 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--runner", choices=["auto", "generate", "pooling"], default="auto")
     parser.add_argument("--enable-auto-tool-choice", action="store_true")
+    parser.add_argument("--tool-call-parser")
     parser.add_argument("--sim-startup-seconds", type=float, default=0.5, help="from the start of the process until it listens")
     parser.add_argument("--sim-load-seconds", type=float, default=0.0, help="how long reading an adapter takes")
     parser.add_argument("--sim-first-token-seconds", type=float, default=0.0)
     parser.add_argument("--sim-token-seconds", type=float, default=0.0, help="between one token and the next")
     known, unknown = parser.parse_known_args(arguments)
+    if known.enable_auto_tool_choice and known.tool_call_parser is None:
+        parser.error("--enable-auto-tool-choice requires --tool-call-parser")
     if unknown:
         print(f"warning: not simulated: {' '.join(unknown)}", file=sys.stderr, flush=True)
     return Options(
@@ -63,7 +66,7 @@ def parse(arguments: list[str]) -> Options:
         max_num_seqs=known.max_num_seqs,
         max_model_len=known.max_model_len,
         pooling=known.runner == "pooling",
-        auto_tools=known.enable_auto_tool_choice,
+        tool_parser=known.tool_call_parser is not None,
         startup_seconds=known.sim_startup_seconds,
         load_seconds=known.sim_load_seconds,
         first_token_seconds=known.sim_first_token_seconds,

@@ -109,13 +109,13 @@ class Server:
         return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, partial(read_chat, auto_tools=self._core.options.auto_tools), self._chat_shape)
+        return await self._generate(request, partial(read_chat, tool_parser=self._core.options.tool_parser), self._chat_shape)
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         return await self._generate(request, read_completion, self._completion_shape)
 
     async def response(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, read_response, self._response_shape)
+        return await self._generate(request, partial(read_response, tool_parser=self._core.options.tool_parser), self._response_shape)
 
     async def embedding(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -193,7 +193,7 @@ class Server:
         adapter: Adapter | None = await self._core.adapter(listed) if listed else None
         tokens = answer(question, adapter.digest if adapter else None)
         cut = tokens if question.max_tokens is None else tokens[: question.max_tokens]
-        finish_reason = "length" if len(cut) < len(tokens) else "tool_calls" if question.tool else "stop"
+        finish_reason = "length" if len(cut) < len(tokens) else "tool_calls" if question.body.get("tool_choice") == "required" else "stop"
         used = replies.usage(question.prompt_tokens, len(cut))
         shape = write(question, listed.name if listed else self._name)
         pace = question.faults.token_seconds or options.token_seconds
