@@ -5,16 +5,20 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 
 from taskfleet.api.agent import AdapterPhase, DesiredAdapter
 from tests.engine.adapter_files import BROKEN
-from tests.engine.agent_pod import Pod, running_pod
+from tests.engine.agent_pod import NAMESPACE, Pod, running_pod
 from tests.engine.running import REPOSITORY, TINY_MODEL
+from tests.engine.test_gateway_agent_engine import PoolTokens, Version, place, route
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.gateway.world import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -60,6 +64,33 @@ async def test_three_tasks_answer_rightly_from_one_engine_beside_a_broken_one(po
         lines = golden(task)
         answers = await asyncio.gather(*(chat(pod, adapter.engine_name, line["messages"]) for line in lines))
         assert answers == [(200, line["expected"]) for line in lines], task
+
+
+async def test_openais_sdk_is_answered_through_the_gateway(pod: Pod) -> None:
+    adapter = example(pod, "total", "v2")
+    await pod.want(adapter)
+    await pod.reach({"total-v2": AdapterPhase.PROVEN}, limit=LIMIT)
+    line: Any = golden("total")[0]
+    async with running(tokens=PoolTokens()) as world, openai.AsyncOpenAI(base_url=f"{world.url}/v1", api_key="x", timeout=LIMIT) as client:
+        route(world, "total", Version(adapter, mark=""))
+        place(world, pod)
+        asked: Any = {"model": f"{NAMESPACE}/total", "messages": line["messages"], "max_tokens": 48, "temperature": 0}
+        whole = await client.chat.completions.create(**asked)
+        assert (whole.choices[0].message.content, whole.model) == (line["expected"], f"{NAMESPACE}/total")
+        parts = [part async for part in await client.chat.completions.create(**asked, stream=True)]
+        assert "".join(part.choices[0].delta.content or "" for part in parts) == line["expected"]
+        assert {part.model for part in parts} == {f"{NAMESPACE}/total"}
+        # The same words as a response: the same answer, by the same adapter.
+        asked = {"model": f"{NAMESPACE}/total", "input": line["messages"], "max_output_tokens": 48, "temperature": 0}
+        response = await client.responses.create(**asked)
+        assert (response.output_text, response.model) == (line["expected"], f"{NAMESPACE}/total")
+        async with client.responses.stream(**asked) as stream:
+            final = await stream.get_final_response()
+        assert (final.output_text, final.usage) == (line["expected"], response.usage)
+        with pytest.raises(openai.NotFoundError) as refused:
+            await client.embeddings.create(model=f"{NAMESPACE}/total", input="x")
+        assert refused.value.code == "unsupported_endpoint"
+    assert await pod.phases() == {"total-v2": AdapterPhase.PROVEN}
 
 
 async def test_change_of_version_under_load_refuses_with_not_here_and_breaks_nothing(pod: Pod) -> None:
