@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.meter import RevisionMeter
 from taskfleet.gateway.model_name import ModelName
+from taskfleet.gateway.places import Place
 from taskfleet.gateway.records import Key
 from taskfleet.gateway.request import InferenceRequest
 from taskfleet.gateway.routes import Target
@@ -29,6 +30,7 @@ class Call:
     inference: InferenceRequest
     request_id: str
     limits: TimeLimits
+    place: Place
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     trace: TraceContext | None = None  # the client's
     span: RequestSpan | None = None  # where spans are made

@@ -28,8 +28,9 @@ MAX_FIELD_BYTES = 16 * 1024
 MAX_FIELDS = 100
 # What the client of a refused request still sends is read and dropped so long, that it may read the refusal.
 LINGER_SECONDS = 2.0
-# A client that has been sent more than it takes must take this much of it in each `stall` seconds, or it is cut off.
+# A client that has been sent more than it takes must take this much of it in each `stall` seconds, and one part in so many, or it is cut off: what it leaves lying is kept here.
 LEAST_PROGRESS_BYTES = 32 * 1024
+LEAST_PROGRESS_PART = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ class ClientConnection(RequestHandler):
         self._stall_timer = None
         taken = self._unsent - self._wire.get_write_buffer_size()
         # More may have been written meanwhile: that happens only after the client has taken nearly everything.
-        if self._resumed or taken >= min(LEAST_PROGRESS_BYTES, self._unsent):
+        if self._resumed or taken >= min(max(LEAST_PROGRESS_BYTES, self._unsent // LEAST_PROGRESS_PART), self._unsent):
             self._watch()
             return
         self._closed("stalled")

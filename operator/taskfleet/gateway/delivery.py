@@ -9,10 +9,11 @@ from aiohttp import ClientConnectionResetError, web
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.errors import ApiError, UpstreamFailedError
 from taskfleet.gateway.meter import CLIENT_GONE, RevisionMeter
+from taskfleet.gateway.places import Place
 from taskfleet.gateway.routes import Target
 from taskfleet.gateway.shaping import Kind
 from taskfleet.gateway.stream import EventRelay, EventTooLongError, ModelRewriter, Usage, usage_of
-from taskfleet.gateway.upstream import Answer, ElsewhereError
+from taskfleet.gateway.upstream import UNCOUNTED_BYTES, Answer, ElsewhereError
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ async def relay(
     code = 200
     try:
         await response.prepare(request)
-        await _pass_on(events, chunk, answer, response)
+        await _pass_on(events, chunk, answer, response, call.place)
     except (ElsewhereError, EventTooLongError, ApiError) as error:
         code = 502
         await _break_off(request, call, response, error)
@@ -59,10 +60,14 @@ async def relay(
     return response, code
 
 
-async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse) -> None:
+async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse, place: Place) -> None:
+    counted = UNCOUNTED_BYTES
     while chunk:
         if events := relay.feed(chunk):
             await response.write(events)
+        elif relay.pending > counted:
+            place.grow(relay.pending - counted)
+            counted = relay.pending
         chunk = await answer.chunk()
     if rest := relay.finish():
         await response.write(rest)

@@ -218,4 +218,4 @@ class Proxy:
                 raise UnsupportedEndpointError(call.inference.model, path)
             if stream and answer.status == 200:
                 return await relay(request, call, target, answer, meter)
-            return whole(call, target, await answer.read(), answer, meter), answer.status
+            return whole(call, target, await answer.read(call.place.grow), answer, meter), answer.status

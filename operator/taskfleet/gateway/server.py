@@ -94,20 +94,26 @@ class PublicApi:
         try:
             response = await self._answer(request, place, request_id, span)
             code = response.status
+            if not response.prepared:
+                self._complete(request, response, request_id)
+                # Here and not by the server, so that the request has its place until the client has its answer.
+                await response.prepare(request)
+                await response.write_eof()
         finally:
             place.leave()
             if span is not None:
                 span.end(code)
             if self.closing and not self.open_requests:
                 self._idle.set()
-        if not response.prepared:
-            response.headers[REQUEST_ID] = request_id
-            response.headers["Server"] = "taskfleet"
-            for name, value in self._cors.headers(request.headers).items():
-                response.headers[name] = value
-            if self.closing:
-                response.force_close()
         return response
+
+    def _complete(self, request: web.BaseRequest, response: web.StreamResponse, request_id: str) -> None:
+        response.headers[REQUEST_ID] = request_id
+        response.headers["Server"] = "taskfleet"
+        for name, value in self._cors.headers(request.headers).items():
+            response.headers[name] = value
+        if self.closing:
+            response.force_close()
 
     async def _answer(self, request: web.BaseRequest, place: Place, request_id: str, span: RequestSpan | None) -> web.StreamResponse:
         try:
@@ -182,6 +188,7 @@ class PublicApi:
             request_id=request_id,
             limits=limits,
             answer_headers=self._cors.headers(request.headers),
+            place=place,
             trace=trace_context(request.headers),
             span=span,
         )

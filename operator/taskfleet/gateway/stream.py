@@ -71,6 +71,11 @@ class EventRelay:
         self._rest = b""
         self.usage: Usage | None = None
 
+    @property
+    def pending(self) -> int:
+        """Bytes of an event that is not complete yet."""
+        return len(self._rest)
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that `chunk` completes, as the client gets them; may be empty. Raises EventTooLongError."""
         data = self._rest + chunk if self._rest else chunk

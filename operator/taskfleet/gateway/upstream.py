@@ -18,6 +18,8 @@ from taskfleet.kube.errors import KubeError
 REQUEST_ID = "x-request-id"
 # Longest answer that is not a stream. Answers with log probabilities are long; one without end must not fill the memory.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# What an answer, or an event of a stream, may have before it counts as room that its caller takes: nearly all have less.
+UNCOUNTED_BYTES = 64 * 1024
 
 
 class PoolTokens(Protocol):
@@ -101,13 +103,15 @@ class Answer:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._give_back(self._connection)
 
-    async def read(self) -> bytes:
-        """The whole body. Raises ElsewhereError, UpstreamTimedOutError."""
+    async def read(self, keep: Callable[[int], None] = lambda _: None) -> bytes:
+        """The whole body; `keep` is told how much more of a long one is kept, and may raise. Raises ElsewhereError, UpstreamTimedOutError."""
         parts = []
         size = 0
         while part := await self.chunk():
             parts.append(part)
             size += len(part)
+            if size > UNCOUNTED_BYTES:
+                keep(len(part))
             if size > MAX_ANSWER_BYTES:
                 raise ElsewhereError("broken", executed=True, message="an answer without end")
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ async def connected(url: str, *, receive_buffer: int | None = None) -> AsyncIter
         yield Raw(reader, writer)
     finally:
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def request(body: bytes = BODY, *headers: bytes, head: bytes = HEAD) -> bytes:

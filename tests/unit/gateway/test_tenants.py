@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from taskfleet.gateway.auth import Caller
 from taskfleet.gateway.errors import TooManyRequestsError
@@ -14,6 +16,7 @@ from taskfleet.gateway.places import Places
 from taskfleet.kube.identity import Identity
 from tests.unit.gateway.builders import at, pool, revision, task, traffic
 from tests.unit.gateway.pods import Pod, hang
+from tests.unit.gateway.raw import connected, request
 from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import MODEL, World, running
 
@@ -113,6 +116,42 @@ async def test_caller_has_its_share_whatever_it_calls_and_however_many_tokens_it
         assert await ask(world, "legal/vendor", who="greedy:new") == 200
         for one in flood:
             one.cancel()
+
+
+async def test_answers_and_events_without_end_take_their_callers_room_only() -> None:
+    async def endless(_pod: Pod, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream" if body.get("stream") else "application/json"})
+        await response.prepare(http)
+        while True:
+            await response.write(b" " * 100_000)
+
+    settings: dict[str, Any] = {"max_body_bytes": 65536, "max_buffered_body_bytes": 4_000_000}
+    async with (
+        Pod("a", models={MODEL}, answer=endless) as finance,
+        Pod("b", models={MODEL.replace("finance", "legal")}) as legal,
+        two_tenants(finance=finance, legal=legal, **settings) as world,
+    ):
+        assert await ask(world, "finance/vendor", who="greedy") == 429
+        headers = {"Authorization": "Bearer greedy"}
+        async with world.post(model="finance/vendor", stream=True, headers=headers) as response:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+        assert world.figure("buffered_body_bytes") == 0
+        assert await ask(world, "legal/vendor", who="modest") == 200
+
+
+async def test_request_has_its_place_until_its_client_has_the_answer() -> None:
+    async def long(_pod: Pod, _http: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(body=b" " * 20_000_000, content_type="application/json")
+
+    async with Pod("a", models={MODEL}, answer=long) as pod, running(pod) as world:
+        async with connected(world.url, receive_buffer=1024) as client:
+            await client.send(request())
+            assert (await client.reader.read(12)) == b"HTTP/1.1 200"
+            assert world.gateway.api.open_requests == 1
+            assert world.figure("buffered_body_bytes") > 19_000_000
+        await until(lambda: not world.gateway.api.open_requests)
+        assert world.figure("buffered_body_bytes") == 0
 
 
 def test_nothing_is_kept_of_who_is_gone() -> None:

@@ -109,5 +109,7 @@ async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens |
         finally:
             await public.cleanup()
             sender.close()
+            for _ in range(3):
+                await asyncio.sleep(0)  # transports close their sockets in the loop's next turns
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
