@@ -140,8 +140,8 @@ class ClientConnection(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """What is no HTTP. Neither the answer nor the log repeats what the client sent."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way already")
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("the client is gone, or has a part of an answer already") from exc
         self._closed("malformed")
         log.debug("not HTTP", extra=fields(error=type(exc).__name__))
         code, text = "invalid_http", "The request is not valid HTTP/1.1"
