@@ -1,6 +1,7 @@
 """The claims that matter, on real vLLM: the example TaskModels share one engine and answer right."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,9 @@ import yaml
 
 from taskfleet import names
 from taskfleet.artifacts.push import push
-from tests.cluster.api import NAMESPACE, POD, Object
+from tests.cluster.api import NAMESPACE, POD, TASK_MODEL, Object, eventually
 from tests.cluster.fleet import Fleet, Tenant
-from tests.cluster.load import Target, judge
+from tests.cluster.load import Outcome, Target, constant_load, judge
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import ready
 from tests.cluster.sockets import listeners
@@ -23,6 +24,9 @@ TASKS = {"vendor": "invoice-vendor", "date": "invoice-date", "total": "invoice-t
 GOLDEN_LINES = 50
 RIGHT_PERCENT = 95
 START_SECONDS = 600.0
+CHANGES = 10
+RATE = 10.0  # requests per second over all three tasks
+SHORT = 6  # tokens, which are bytes: enough to know an answer by, and no more, because a busy machine makes few of them a second
 
 
 def documents(name: str) -> list[Object]:
@@ -90,6 +94,65 @@ def test_real_engine_streams(finance: Tenant) -> None:
     text, wrong = judge(Target(f"{finance.namespace}/{TASKS['vendor']}", "", stream=True), answer.status, answer.raw)
     assert not wrong
     assert text.strip() == example["expected"]
+
+
+def answers(finance: Tenant, task: str, lines: list[str]) -> list[str]:
+    with ThreadPoolExecutor(4) as workers:
+        return [answer.text.strip() for answer in workers.map(lambda line: finance.chat(TASKS[task], line, max_tokens=SHORT), lines)]
+
+
+def test_task_changes_its_version_ten_times_without_an_error_or_an_old_answer(fleet: Fleet, finance: Tenant) -> None:
+    """The two versions answer one line differently. All three tasks are asked all the time; between two changes nothing but the new version answers."""
+
+    def change_to(version: str) -> None:
+        change = {"spec": {"adapter": {"version": version}}}
+        fleet.api.patch(TASK_MODEL, TASKS["total"], finance.namespace, change=change)
+        (task,) = ready(fleet.api, finance.namespace, TASKS["total"])
+        assert task["status"]["stable"]["version"] == version
+
+    lines = [str(example["messages"][0]["content"]) for example in golden("total")[:20]]
+    began = time.monotonic()
+    before = answers(finance, "total", lines)
+    # An engine on a machine that is busy with other things makes less than ten answers a second, and its queue would grow without end.
+    rate = min(RATE, len(lines) / (time.monotonic() - began) / 2)
+    change_to("v1")
+    line, said = next(
+        (line, {"v1": one, "v2": two})
+        for line, one, two in zip(lines, answers(finance, "total", lines), before, strict=True)
+        if one and two and one not in two and two not in one
+    )
+    targets = [Target(f"{finance.namespace}/{TASKS['total']}", line, tuple(said.values()), finance.token, max_tokens=SHORT)]
+    for task in ("vendor", "date"):
+        example = golden(task)[0]
+        asked = str(example["messages"][0]["content"])
+        targets.append(
+            Target(
+                f"{finance.namespace}/{TASKS[task]}",
+                asked,
+                (str(example["expected"])[:SHORT].strip(),),
+                finance.token,
+                task == "date",
+                SHORT,
+            )
+        )
+    with constant_load(fleet.gateway_url, targets, rate=rate) as load:
+        load.wait_for(10)
+        for number in range(CHANGES):
+            version = f"v{2 - number % 2}"
+            change_to(version)
+            switched = time.monotonic()
+
+            def late(since: float = switched) -> list[Outcome]:
+                return [one for one in load.outcomes if one.model == targets[0].model and one.started > since and not one.error]
+
+            eventually(lambda: len(late()) >= 3, what="three answers of the changed task", within=120)
+            assert all(said[version] in one.text for one in late()), f"not {version} after it was told as serving: {late()}"
+        change_to("v2")
+        load.wait_for(10)
+    load.assert_no_error()
+    print(
+        f"{CHANGES} changes under {rate:.1f} requests/s, {len(load.outcomes)} requests, slowest {max(one.seconds for one in load.outcomes):.2f} s"
+    )
 
 
 def test_real_engine_listens_on_the_loopback_interface_only(fleet: Fleet, cluster: Cluster, finance: Tenant) -> None:
