@@ -5,6 +5,7 @@ python -m tests.benchmarks.gateway_process --port 9001 --upstream 127.0.0.1:9000
 
 import argparse
 import asyncio
+import gc
 import time
 from collections.abc import Collection
 
@@ -54,6 +55,9 @@ async def serve(port: int, address: str, *, token: str, digest: str) -> None:
     gateway.table.put_task(task(to=[traffic("vendor-1")]))
     gateway.table.put_revision(revision("vendor-1", digest=digest, settings={"defaults": {"maxTokens": 64, "temperature": 0}}))
     gateway.table.put_slice(at(address))
+    # As the gateway does it.
+    gc.collect()
+    gc.freeze()
     runner = web.ServerRunner(public_server(settings, gateway))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()

@@ -1,6 +1,7 @@
 """`taskfleet agent run`: puts the agent together, runs it, and ends it in order."""
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -58,6 +59,9 @@ async def _run(settings: AgentSettings, pace: Pace) -> None:
     async with proxy.engine_session() as session, asyncio.TaskGroup() as tasks:
         agent = Agent(settings, pace, session, tasks)
         runner = await agent.start()
+        # What is there now stays, and is looked through no more, as in the gateway: nothing moves while the garbage collector looks at everything.
+        gc.collect()
+        gc.freeze()
         log.info(
             "agent is up", extra=fields(version=__version__, pod=settings.pod_name, address=settings.pod_ip, port=settings.listen_port)
         )

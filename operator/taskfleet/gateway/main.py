@@ -1,6 +1,7 @@
 """A gateway replica: puts the parts together, starts them in order, and ends without breaking an answer."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -137,6 +138,9 @@ async def _serve(settings: GatewaySettings) -> None:
         stack.callback(loop_watch.cancel)
         if not await _before(watch.synced(), stop):
             return
+        # What is there now stays: a full collection over 1,000 TaskModels and the libraries takes 50 ms, in which no request moves.
+        gc.collect()
+        gc.freeze()
         public = web.ServerRunner(public_server(settings, gateway))
         await public.setup()
         stack.push_async_callback(public.cleanup)
