@@ -1,6 +1,6 @@
 """Prints what the operator costs and how fast it is with many TaskModels, against a real API server and etcd.
 
-    python -m tests.benchmarks.bench_operator [--tasks 1000] [--pools 50] [--edits 300] [--idle 60]
+    python -m tests.benchmarks.bench_operator [--tasks 1000] [--pools 50] [--edits 300] [--rate 2] [--idle 60]
 
 No pod runs: the pods' objects are written here, and one process answers as all their agents. So the figures are the operator's own, and the API server's.
 """
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--pools", type=int, default=50)
     parser.add_argument("--edits", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=2.0, help="edits a second")
     parser.add_argument("--idle", type=float, default=60.0)
     given = parser.parse_args()
     fleet = Fleet(given.tasks, given.pools)
@@ -76,7 +77,7 @@ def main() -> None:
             populate(api_server.api, fleet, first)
             say(f"from nothing: {fleet.tasks} TaskModels in {fleet.pools} pools Ready after {time.monotonic() - began:.0f} s")
             say(f"memory: {memory(first, 'VmRSS')} MiB resident, {memory(first, 'VmHWM')} MiB at most")
-            edits(api_server.api, fleet, first, agents, given.edits)
+            edits(api_server.api, first, agents, min(given.edits, given.tasks), given.rate)
             idle(first, given.idle)
         restart(api_server, Path(folder), fleet)
         api_server.api.close()
@@ -136,17 +137,17 @@ def start_pod(api: Api, deployment: Object, address: str) -> None:
     api.patch(DEPLOYMENT, name, namespace, change={"status": counts}, subresource="status")
 
 
-def edits(api: Api, fleet: Fleet, running: OperatorProcess, agents: FleetAgents, count: int) -> None:
-    """One new adapter version after another, about ten a second; the time until the pod's agent has it in its document."""
+def edits(api: Api, running: OperatorProcess, agents: FleetAgents, count: int, rate: float) -> None:
+    """One new adapter version after another, at a steady rate; the time until the pod's agent has it in its document."""
     tasks = {task["metadata"]["name"]: task["metadata"]["namespace"] for task in api.list(TASK_MODEL)}
-    chosen = random.Random(1).sample(sorted(tasks), min(count, len(tasks)))  # noqa: S311  no secret
+    chosen = random.Random(1).sample(sorted(tasks), count)  # noqa: S311  no secret
     before, spent, asked = set(agents.told), cpu_seconds(running.process), calls(running)
     sent: dict[tuple[str, str], float] = {}
     for name in chosen:
         began = time.monotonic()
         api.patch(TASK_MODEL, name, tasks[name], change={"spec": {"adapter": {"version": "v2"}}})
         sent[tasks[name], name] = time.monotonic()
-        time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+        time.sleep(max(0.0, 1 / rate - (time.monotonic() - began)))
 
     def arrived() -> dict[tuple[str, str], float]:
         news = {place: at for place, at in agents.told.copy().items() if place not in before}
