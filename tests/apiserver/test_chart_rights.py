@@ -1,23 +1,23 @@
 """The operator with exactly the rights that the chart gives it: enough for all that it does, from the first TaskModel to the last one's end."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.apiserver.chart import CASES, CHART, arguments
+from tests.apiserver.api_proxy import ApiProxy, api_proxy
+from tests.apiserver.chart import CASES, CHART, arguments, render, rules_of_roles
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, claim, put, serving_class, task_model
+from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.cluster.api import (
     CHILDREN,
+    CLUSTER_ROLE,
+    DEPLOYMENT,
     EVENT,
     LEASE,
+    POD,
     POOL,
     REVISION,
     SERVING_CLASS,
@@ -33,59 +33,36 @@ SYSTEM = "taskfleet-system"
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
-    """A running operator."""
+class Entitled:
+    """An operator that runs as its ServiceAccount, the proxy that it asks through, and the chart that gives it its rights."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def described(self) -> str:
-        return self.log.read_text()[-8000:]
-
-    def brings(self, check: Callable[[], object], *, what: str, within: float = 60) -> None:
-        """Waits for something that the operator is to do. Raises RuntimeError when it ends meanwhile."""
-
-        def checked() -> bool:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the operator ended with {self.process.returncode} before {what}\n{self.described()}")
-            return bool(check())
-
-        eventually(checked, what=what, within=within, describe=self.described)
+    operator: OperatorProcess
+    proxy: ApiProxy
+    chart: list[Object]
 
 
 @pytest.fixture(scope="module")
-def operator(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The operator as its ServiceAccount, not as an administrator."""
+def entitled(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entitled]:
     folder = tmp_path_factory.mktemp("operator")
     values = arguments(CASES[0], folder)
     api_server.helm("upgrade", "--install", "taskfleet", str(CHART), "-n", SYSTEM, "--create-namespace", "--take-ownership", *values)
-    kubeconfig = yaml.safe_load(api_server.kubeconfig.read_text())
-    kubeconfig["users"] = [
-        {"name": one["name"], "user": {"token": api_server.api.token("taskfleet-operator", SYSTEM)}} for one in kubeconfig["users"]
-    ]
-    (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(folder / "kubeconfig"),
-        "TASKFLEET_NAMESPACE": SYSTEM,
-        "TASKFLEET_AGENT_IMAGE": "registry.example/taskfleet:1",
-        "TASKFLEET_HOST": "127.0.0.1",
-        "TASKFLEET_PROBE_PORT": "0",
-        "TASKFLEET_METRICS_PORT": "0",
-    }
-    log = folder / "operator.log"
-    with log.open("wb") as sink:
-        command = [sys.executable, "-c", "from taskfleet.cli.main import main; main()", "operator"]
-        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=subprocess.STDOUT)
+    # What an earlier run left would need no making.
+    api_server.api.delete(LEASE, "taskfleet-operator", SYSTEM)
+    api_server.api.delete(SERVING_CLASS, "rights")
     try:
-        yield Operator(process, log)
+        with api_proxy(api_server.kubeconfig) as proxy:
+            kubeconfig = proxy.kubeconfig(folder, token=api_server.api.token("taskfleet-operator", SYSTEM))
+            with running_operator(api_server, folder, namespace=SYSTEM, kubeconfig=kubeconfig, refused_retry_seconds="1") as operator:
+                yield Entitled(operator, proxy, render(api_server, CASES[0], folder))
     finally:
-        process.terminate()
-        process.wait(timeout=60)
         api_server.helm("uninstall", "taskfleet", "-n", SYSTEM)
 
 
-def test_the_charts_rights_are_enough(api_server: ApiServer, operator: Operator, new_namespace: Callable[[str], str]) -> None:
+def test_the_charts_rights_are_enough_and_all_of_them_are_used(
+    api_server: ApiServer, entitled: Entitled, new_namespace: Callable[[str], str]
+) -> None:
+    """R-30."""
+    operator = entitled.operator
     api, namespace = api_server.api, new_namespace("rights")
     api.apply(serving_class("rights"))
     for name in ("one", "two"):
@@ -111,6 +88,16 @@ def test_the_charts_rights_are_enough(api_server: ApiServer, operator: Operator,
     for kind in CHILDREN:
         api.delete(kind, pool, namespace)
     operator.brings(lambda: all(api.find(kind, pool, namespace) for kind in CHILDREN), what="the children are back")
+    # A pod that has an address is spoken to, with a token for its pool.
+    (pod, *_) = eventually(lambda: api.list(POD, namespace), what="Kubernetes makes the pod")
+    nobody = {"podIP": "127.77.200.1", "podIPs": [{"ip": "127.77.200.1"}]}
+    api.patch(POD, pod["metadata"]["name"], namespace, change={"status": nobody}, subresource="status")
+    operator.brings(lambda: ("create", "", "serviceaccounts/token") in entitled.proxy.used(), what="a token is minted")
+    # The last member of a pool leaves it.
+    elsewhere = put("spec.base.revision", "v2")
+    for name in ("one", "two"):
+        api.apply(changed(task_model(namespace, name), put("spec.servingClassName", "rights"), elsewhere))
+    operator.brings(lambda: ("delete", "taskfleet.dev", "modelpools") in entitled.proxy.used(), what="the empty pool is deleted")
     for name in ("one", "two"):
         api.delete(TASK_MODEL, name, namespace)
     operator.brings(lambda: not api.list(POOL, namespace) and not api.list(REVISION, namespace), what="nothing of ours is left", within=120)
@@ -118,7 +105,46 @@ def test_the_charts_rights_are_enough(api_server: ApiServer, operator: Operator,
 
     text = operator.log.read_text()
     for trouble in ("forbidden", "Forbidden", "Traceback"):
-        assert trouble not in text, operator.described()
+        assert trouble not in text, operator.told()
+    given = rights(entitled.chart)
+    # Discovery is shown to everybody.
+    used = {one for one in entitled.proxy.used() if not one[2].startswith("/api")}
+    assert given - used == set(), "given and never used"
+    assert used - given == set(), "used, and not by the chart's leave"
+
+
+def rights(chart: list[Object]) -> set[tuple[str, str, str]]:
+    """(verb, group, resource) of the operator's roles; for other paths than resources the path."""
+    found = set()
+    for role, rule in rules_of_roles(chart):
+        if role == "taskfleet-operator":
+            places = [("", path) for path in rule.get("nonResourceURLs", [])]
+            places += [(group, resource) for group in rule.get("apiGroups", []) for resource in rule.get("resources", [])]
+            found |= {(verb, group, place) for verb in rule["verbs"] for group, place in places}
+    return found
+
+
+def test_a_missing_right_is_told_and_got_over(api_server: ApiServer, entitled: Entitled, new_namespace: Callable[[str], str]) -> None:
+    api, namespace, operator = api_server.api, new_namespace("unentitled"), entitled.operator
+    api.apply(serving_class("rights"))
+    role = api.get(CLUSTER_ROLE, "taskfleet-operator")
+    fewer = [rule for rule in role["rules"] if rule.get("resources") != ["deployments"]]
+    assert len(fewer) < len(role["rules"])
+    watched = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]}
+    api.patch(CLUSTER_ROLE, "taskfleet-operator", change={"rules": [*fewer, watched]})
+    try:
+        api.apply(changed(task_model(namespace, "one"), put("spec.servingClassName", "rights")))
+
+        def told() -> bool:
+            stalled = condition(api.get(TASK_MODEL, "one", namespace), "Stalled")
+            return stalled is not None and stalled["reason"] == "ApiRefused" and 'cannot patch resource "deployments"' in stalled["message"]
+
+        operator.brings(told, what="the missing right is told")
+        assert operator.metric("taskfleet_kube_requests_total", resource="deployments", code="403") >= 1
+    finally:
+        api.patch(CLUSTER_ROLE, "taskfleet-operator", change={"rules": role["rules"]})
+    operator.brings(lambda: api.list(DEPLOYMENT, namespace), what="the Deployment is made once it may be")
+    operator.brings(lambda: condition(api.get(TASK_MODEL, "one", namespace), "Stalled") is None, what="it is no longer told")
 
 
 def ready_condition(api_server: ApiServer, kind: Kind, name: str, namespace: str) -> Object | None:

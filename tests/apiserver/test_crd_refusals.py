@@ -60,7 +60,7 @@ TASK_MODEL = names(
     Refusal("template without input", put("spec.task.promptTemplate", "Extract."), "promptTemplate must contain {input}"),
     Refusal("empty system prompt", put("spec.task.systemPrompt", ""), "spec.task.systemPrompt"),
     Refusal("unknown override", put("spec.task.allowOverrides", ["Model"]), "spec.task.allowOverrides"),
-    Refusal("override twice", put("spec.task.allowOverrides", ["Seed", "Seed"]), "spec.task.allowOverrides"),
+    Refusal("override twice", put("spec.task.allowOverrides", ["Seed", "Seed"]), "allowOverrides must name each setting once"),
     Refusal("top p of zero", put("spec.task.defaults.topP", 0), "spec.task.defaults.topP"),
     Refusal("temperature above 2", put("spec.task.defaults.temperature", 2.5), "spec.task.defaults.temperature"),
     Refusal("no tokens", put("spec.task.defaults.maxTokens", 0), "spec.task.defaults.maxTokens"),

@@ -95,7 +95,8 @@ def prepare(api_server: ApiServer) -> None:
 
 @contextmanager
 def operator(api_server: ApiServer, folder: Path) -> Iterator[OperatorProcess]:
-    with running_operator(api_server, folder, namespace=SYSTEM) as found:
+    # On a machine that is busy with other things the lease would be lost for want of CPU time, and nothing measured.
+    with running_operator(api_server, folder, namespace=SYSTEM, lease_seconds="600") as found:
         yield found
 
 

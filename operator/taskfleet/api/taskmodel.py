@@ -84,6 +84,10 @@ class Task(Model):
         json_schema_extra=rules(
             ("!(has(self.systemPrompt) && has(self.promptTemplate))", "at most one of systemPrompt and promptTemplate may be set"),
             ("!has(self.promptTemplate) || self.promptTemplate.contains('{input}')", "promptTemplate must contain {input}"),
+            (
+                "!has(self.allowOverrides) || self.allowOverrides.all(one, self.allowOverrides.exists_one(other, other == one))",
+                "allowOverrides must name each setting once",
+            ),
         ),
     )
 
@@ -110,7 +114,8 @@ class Task(Model):
         list[Override],
         Field(
             max_length=8,
-            json_schema_extra={"x-kubernetes-list-type": "set", "default": [*_GENERATION_OVERRIDES]},
+            # Atomic, though it is a set: a server-side apply that takes a set's last item away leaves no list, and the API server fills in the default again.
+            json_schema_extra={"x-kubernetes-list-type": "atomic", "default": [*_GENERATION_OVERRIDES]},
             description="What a request may set otherwise than the task does.",
         ),
     ] = Field(default_factory=lambda: [*_GENERATION_OVERRIDES])

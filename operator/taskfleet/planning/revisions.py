@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from taskfleet import names
 from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionSpec
-from taskfleet.api.taskmodel import Rollout, Task, TaskModel
+from taskfleet.api.taskmodel import Override, Rollout, Task, TaskModel
 from taskfleet.planning.plans import RevisionDraft
 
 HASH_LENGTH = 10
@@ -28,7 +28,10 @@ class Phase(StrEnum):
 
 def spec_of(task: TaskModel) -> TaskModelRevisionSpec:
     """What the revision of the task's present spec is."""
-    return TaskModelRevisionSpec(task_model_name=task.metadata.name, base=task.spec.base, adapter=task.spec.adapter, task=task.spec.task)
+    # In one order, because a revision can't be written again in another one.
+    in_order = [override for override in Override if override in task.spec.task.allow_overrides]
+    how_asked = task.spec.task.model_copy(update={"allow_overrides": in_order})
+    return TaskModelRevisionSpec(task_model_name=task.metadata.name, base=task.spec.base, adapter=task.spec.adapter, task=how_asked)
 
 
 def name_of(spec: TaskModelRevisionSpec) -> str:
