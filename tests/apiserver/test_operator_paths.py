@@ -54,7 +54,6 @@ PATHS: dict[str, tuple[Change, ...]] = {
     "stops-popped": (put("spec.task", stops("a", "b")), put("spec.task", stops("b"))),
     "stops-emptied": (put("spec.task", stops("a")), put("spec.task", stops())),
     "overrides-emptied": (put("spec.task", {"allowOverrides": ["Seed"]}), put("spec.task", {"allowOverrides": []})),
-    "overrides-turned": (put("spec.task", {"allowOverrides": ["Seed", "Stop"]}), put("spec.task", {"allowOverrides": ["Stop", "Seed"]})),
     "replicas-up-and-down": (nothing, put("spec.scaling", {"minReplicas": 3, "maxReplicas": 3}), nothing),
     "rollout": (nothing, put("spec.rollout", {"strategy": "Canary", "steps": STEPS}), put("spec.rollout", {"strategy": "Canary"})),
     "no-traffic": (put("spec.rollout", {"analysis": {"onNoTraffic": "Promote"}}), put("spec.rollout", {"strategy": "Immediate"})),
