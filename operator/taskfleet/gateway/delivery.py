@@ -12,7 +12,7 @@ from taskfleet.gateway.meter import CLIENT_GONE, RevisionMeter
 from taskfleet.gateway.places import Place
 from taskfleet.gateway.routes import Target
 from taskfleet.gateway.shaping import Kind
-from taskfleet.gateway.stream import EventRelay, EventTooLongError, ModelRewriter, Usage, usage_of
+from taskfleet.gateway.stream import EventRelay, EventTooLongError, ModelRewriter, Usage, usage_within
 from taskfleet.gateway.upstream import UNCOUNTED_BYTES, Answer, ElsewhereError
 from taskfleet.logs import fields
 
@@ -98,11 +98,7 @@ def whole(call: Call, target: Target, body: bytes, answer: Answer, meter: Revisi
     """A complete answer, or an engine's refusal, with the client's name for the model."""
     rewriter = ModelRewriter(engine_model=target.model, public_model=call.inference.model)
     if answer.status == 200:
-        try:
-            usage = usage_of(orjson.loads(body))
-        except orjson.JSONDecodeError:
-            usage = None
-        if usage:
+        if usage := usage_within(body):
             used(call, meter, usage)
         body = rewriter.rewrite(body)
     else:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import orjson
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+# A longer answer is not parsed as a whole.
+MAX_PARSED_BYTES = 1024 * 1024
+MAX_USAGE_BYTES = 4096
 
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 
@@ -39,6 +42,27 @@ def usage_of(answer: object) -> Usage | None:
     prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
     completion = usage.get("completion_tokens", usage.get("output_tokens"))
     return Usage(_count(prompt), _count(completion))
+
+
+def usage_within(body: bytes) -> Usage | None:
+    """The usage that a whole answer states."""
+    try:
+        if len(body) <= MAX_PARSED_BYTES:
+            return usage_of(orjson.loads(body))
+        # A long list of numbers takes ten times its text in memory, and nothing of it is needed here.
+        stated = _USAGE_OBJECT.match(body, max(0, body.rfind(b'"usage"')))
+        return usage_of({"usage": _object(body[stated.end() - 1 : stated.end() + MAX_USAGE_BYTES])}) if stated else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _object(text: bytes) -> object:
+    """The JSON object that `text` begins with. Raises JSONDecodeError."""
+    end = text.find(b"}") + 1
+    # Details stand in objects of their own within it.
+    while text.count(b"{", 0, end) > text.count(b"}", 0, end) and text.find(b"}", end) >= 0:
+        end = text.find(b"}", end) + 1
+    return orjson.loads(text[:end])
 
 
 def _count(tokens: object) -> int:
