@@ -103,6 +103,7 @@ def test_the_charts_rights_are_enough_and_all_of_them_are_used(
     operator.brings(lambda: not api.list(POOL, namespace) and not api.list(REVISION, namespace), what="nothing of ours is left", within=120)
     operator.brings(lambda: not any(api.find(kind, pool, namespace) for kind in CHILDREN), what="no child is left", within=120)
 
+    operator.brings(lambda: ("update", "coordination.k8s.io", "leases") in entitled.proxy.used(), what="the lease is renewed")
     text = operator.log.read_text()
     assert "Traceback" not in text, operator.told()
     # Not by the word in the log: the operator copies what Kubernetes' own controllers were forbidden.
