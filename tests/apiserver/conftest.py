@@ -107,4 +107,4 @@ def apply_definition(api: Api, definition: Object, *, dry_run: bool = False) -> 
 
 def _established(api: Api, name: str) -> bool:
     found = json.loads(api.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"))
-    return any(one["type"] == "Established" and one["status"] == "True" for one in found.get("status", {}).get("conditions", []))
+    return any(one["type"] == "Established" and one["status"] == "True" for one in found.get("status", {}).get("conditions") or [])
