@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -229,12 +230,23 @@ class Api:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
         self.request("POST", POD.path(namespace, pod) + "/eviction", body=body)
 
-    def logs(self, pod: str, namespace: str, *, container: str = "", previous: bool = False, tail: int | None = None) -> str:
+    def logs(
+        self,
+        pod: str,
+        namespace: str,
+        *,
+        container: str = "",
+        previous: bool = False,
+        tail: int | None = None,
+        since: datetime | None = None,
+    ) -> str:
         query: dict[str, str | int] = {"container": container} if container else {}
         if previous:
             query["previous"] = "true"
         if tail is not None:
             query["tailLines"] = tail
+        if since is not None:
+            query["sinceTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ")
         return self.request("GET", POD.path(namespace, pod) + "/log", query=query).decode(errors="replace")
 
     def token(self, service_account: str, namespace: str, *, audiences: Sequence[str] = (), seconds: int = 3600) -> str:

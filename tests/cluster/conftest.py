@@ -5,11 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.fleet import Fleet
+from tests.cluster.api import Api
+from tests.cluster.fleet import SYSTEM, Fleet
 from tests.cluster.installation import installed
 from tests.cluster.local.backends import provide
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.progress import Progress
+from tests.cluster.oracles import health, healthy
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,15 @@ def cluster() -> Cluster:
 def fleet(cluster: Cluster) -> Iterator[Fleet]:
     with installed(cluster) as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operator_and_gateways_stay_healthy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """O9 of each module that uses the product. A module whose tests kill them, or give them reason to end themselves, says `ENDS_PROCESSES = True`."""
+    if not any("fleet" in getattr(item, "fixturenames", ()) for item in request.session.items if item.path == request.path):
+        yield
+        return
+    api: Api = request.getfixturevalue("fleet").api
+    since = health(api, SYSTEM)
+    yield
+    healthy(api, SYSTEM, since=since, may_restart=getattr(request.module, "ENDS_PROCESSES", False))

@@ -17,6 +17,7 @@ from tests.cluster.adapters import Flaw
 from tests.cluster.api import NAMESPACE, POD, SERVICE, SERVING_CLASS, TASK_MODEL, Api, Object
 from tests.cluster.load import Target
 from tests.cluster.openai_client import Answer, OpenAiClient
+from tests.cluster.oracles import agents_healthy
 from tests.cluster.own_metrics import MetricsSource
 from tests.cluster.registry_upload import remove, upload
 
@@ -115,6 +116,7 @@ class Fleet:
         tenant = self.admit(f"{stem}-{secrets.token_hex(2)}", labels=labels)
         try:
             yield tenant
+            agents_healthy(self.api, tenant.namespace)
         finally:
             self.api.delete(NAMESPACE, tenant.namespace)
 

@@ -10,7 +10,7 @@ from tests.cluster.api import DEPLOYMENT, POD, POOL, eventually
 from tests.cluster.disturbance import all_ready, drain, kill_container, pods, restart_deployment
 from tests.cluster.fleet import SYSTEM, Artifact, Fleet, Tenant
 from tests.cluster.load import Load, Target, constant_load
-from tests.cluster.oracles import SOAK, healthy, identities, minimal, ready
+from tests.cluster.oracles import SOAK, identities, minimal, ready
 from tests.cluster.story import tell
 
 CLASS = "continuity"
@@ -150,8 +150,3 @@ def test_operator_restart_changes_nothing(fleet: Fleet, busy: Busy, load: Load) 
     assert templates == {
         one["metadata"]["name"]: one["metadata"]["generation"] for one in fleet.api.list(DEPLOYMENT, busy.tenant.namespace)
     }
-
-
-def test_operator_and_gateways_stayed_healthy(fleet: Fleet) -> None:
-    """O9 after all of that."""
-    healthy(fleet.api, SYSTEM)

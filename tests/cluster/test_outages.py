@@ -15,6 +15,8 @@ from tests.cluster.oracles import SOAK, foreign, identities, minimal, no_orphan,
 from tests.cluster.story import tell
 
 OPERATOR = "taskfleet-operator"
+# The operator is killed, and ends itself when it can't keep its lease.
+ENDS_PROCESSES = True
 OUTAGE_REQUESTS = 1800 if SOAK else 100
 RATE = 10.0
 NOTICED_SECONDS = 30.0
@@ -23,10 +25,12 @@ MOMENTS = ["at once", "once the candidate is a member", "once it has traffic"] i
 # Said to the simulator's own fault route, which stands beside vLLM's; the engine listens on the loopback interface only.
 FORGET = """
 import json, urllib.request
-names = [card["id"] for card in json.load(urllib.request.urlopen("http://127.0.0.1:8000/v1/models"))["data"] if card.get("parent")]
-body = json.dumps({"forget": names}).encode()
+def adapters():
+    return [card["id"] for card in json.load(urllib.request.urlopen("http://127.0.0.1:8000/v1/models"))["data"] if card.get("parent")]
+before = adapters()
+body = json.dumps({"forget": before}).encode()
 urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000/sim/faults", data=body, headers={"content-type": "application/json"}))
-print(json.dumps(names))
+print(json.dumps({"before": before, "after": adapters()}))
 """
 
 
@@ -138,7 +142,10 @@ def test_adapter_that_the_engine_dropped_silently_comes_back_and_is_never_replac
     with constant_load(fleet.gateway_url, [team.target("steady", fleet.artifact("outage"))], rate=RATE) as load:
         load.wait_for(10)
         forgotten = cluster.kubectl("exec", "-n", team.namespace, pod["metadata"]["name"], "-c", "engine", "--", "python3", "-c", FORGET)
-        assert len(json.loads(forgotten)) == 1, forgotten
+        # The engine's own word, of that moment: without it the test would pass where nothing was dropped.
+        said = json.loads(forgotten)
+        assert len(said["before"]) == 1, said
+        assert said["after"] == [], said
         eventually(lambda: mark in team.chat("steady").text, what="the adapter is back", within=NOTICED_SECONDS)
         load.wait_for(20)
     load.assert_no_error()

@@ -28,7 +28,7 @@ from tests.cluster.api import (
 )
 from tests.cluster.fleet import Fleet, Tenant
 from tests.cluster.load import constant_load
-from tests.cluster.oracles import foreign, identities, minimal, no_orphan, ready, refused_clearly, settled, standing, still
+from tests.cluster.oracles import foreign, identities, minimal, no_orphan, ready, refused_clearly, settled, standing, still, warnings
 from tests.cluster.states import same_state, state
 from tests.cluster.story import tell
 
@@ -293,6 +293,9 @@ def test_missing_credentials_are_named(fleet: Fleet, team: Tenant) -> None:
     try:
         eventually(named, what="the missing entry is named", describe=lambda: tell(fleet.api, team.namespace))
         settled(fleet.api, team.namespace)
+        (warning,) = warnings(fleet.api, team.namespace, "locked")
+        assert warning["reason"] == "CredentialsMissing"
+        assert "no-such-entry" in warning["note"]
     finally:
         team.remove("locked")
 

@@ -8,9 +8,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.api import CHILDREN, CONFIG_MAP, DEPLOYMENT, POOL, REVISION, SERVING_CLASS, TASK_MODEL, Object, eventually, is_true, key
+from tests.cluster.api import (
+    CHILDREN,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POOL,
+    REVISION,
+    SERVING_CLASS,
+    TASK_MODEL,
+    Object,
+    condition,
+    eventually,
+    is_true,
+    key,
+)
 from tests.cluster.fleet import MANIFESTS, Fleet, Tenant
-from tests.cluster.oracles import invisible, said, settled
+from tests.cluster.oracles import START_SECONDS, invisible, said, settled
 from tests.cluster.story import tell
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -83,11 +96,29 @@ def test_replicas_follow_the_wishes(fleet: Fleet, maximal: Maximal) -> None:
     assert pool["spec"]["replicas"] == 3
 
 
-def test_unreachable_registry_and_node_are_both_told(fleet: Fleet, maximal: Maximal) -> None:
-    task = maximal.tenant.get("maximal")
-    assert is_true(task, "Accepted")
-    assert not is_true(task, "Available")
-    assert "Unschedulable" in said(task) or "Pod" in said(task), said(task)
+def test_what_keeps_all_pods_away_is_told(fleet: Fleet, maximal: Maximal) -> None:
+    """The cluster has nothing of what this class wants; the API server names the first thing that it misses."""
+
+    def told() -> bool:
+        task = maximal.tenant.get("maximal")
+        assert is_true(task, "Accepted"), said(task)
+        available = condition(task, "Available") or {}
+        assert (available["status"], available["reason"]) == ("False", "PodRefused"), said(task)
+        return "priority-74" in available["message"]
+
+    eventually(told, what="the missing PriorityClass is named", describe=lambda: tell(fleet.api, maximal.tenant.namespace))
+
+
+def test_unreachable_registry_is_told(fleet: Fleet) -> None:
+    with fleet.tenant("sourceless") as tenant:
+        tenant.apply("away", None, adapter={"source": "oci://registry.example/adapters/away", "version": "v1"})
+
+        def told() -> bool:
+            ready = condition(tenant.get("away"), "AdapterReady") or {}
+            assert (ready.get("status"), ready.get("reason")) == ("False", "SourceUnavailable"), said(tenant.get("away"))
+            return "registry.example" in ready["message"]
+
+        eventually(told, what="the registry is named", within=START_SECONDS, describe=lambda: tell(fleet.api, tenant.namespace))
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
