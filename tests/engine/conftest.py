@@ -8,6 +8,7 @@ import pytest
 
 from taskfleet.engines.vllm.client import VllmClient
 from tests.engine.running import RunningEngine, settings, start
+from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
 
 
 class EngineShelf:
@@ -65,3 +66,10 @@ def name(request: pytest.FixtureRequest, engine: RunningEngine) -> str:
     """A name and, below the engine's folder, a place for files that no other test uses."""
     stem = request.node.name.partition("[")[0].removeprefix("test_")
     return f"{stem[:60]}.{len(list(engine.adapters.iterdir()))}"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    """A registry of the module's own."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running

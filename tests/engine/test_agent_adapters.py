@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +13,12 @@ from tests.engine.adapter_files import BROKEN, write_adapter
 from tests.engine.agent_pod import WAIT, Pod, running_pod
 from tests.engine.running import BASE_NAME, TINY_MODEL
 from tests.engine.waiting import until
-from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.artifacts.registry_process import RegistryProcess
 
 PROVEN, FAILED = AdapterPhase.PROVEN, AdapterPhase.FAILED
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

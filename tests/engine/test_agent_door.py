@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -29,18 +29,12 @@ from tests.engine.adapter_files import write_adapter
 from tests.engine.agent_pod import WAIT, Pod, running_pod
 from tests.engine.running import TINY_MODEL
 from tests.engine.waiting import until
-from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.artifacts.registry_process import RegistryProcess
 
 INFERENCE = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/embeddings")
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -17,19 +17,13 @@ from tests.engine.agent_pod import NAMESPACE, Pod, running_pod
 from tests.engine.running import REPOSITORY, TINY_MODEL
 from tests.engine.test_gateway_agent_engine import PoolTokens, Version, place, route
 from tests.engine.waiting import until
-from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.artifacts.registry_process import RegistryProcess
 from tests.unit.gateway.world import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 LINES = 6
 LIMIT = 240.0  # seconds; the engine shares two cores with whatever else runs
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
