@@ -62,7 +62,6 @@ class Reason(StrEnum):
     POD_REFUSED = "PodRefused"  # pods can't be created: quota, admission policy, Pod Security
     STARTING = "Starting"  # pods are starting
     PROGRESSING = "Progressing"  # a new version is being brought up; what served before goes on serving
-    NO_REPLICAS = "NoReplicas"  # the pool is at zero
     # Rollout
     UP_TO_DATE = "UpToDate"  # the spec's revision serves
     ROLLING = "Rolling"  # the spec's revision is on its way

@@ -49,7 +49,6 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.POD_REFUSED: "The message is the refusal: a ResourceQuota, a LimitRange, Pod Security or an admission policy of the namespace. Raise the quota or lower the class's requests.",
     Reason.STARTING: f"{_WAIT} How long an engine's start may take is `engine.startupSeconds` of the class.",
     Reason.PROGRESSING: _WAIT,
-    Reason.NO_REPLICAS: _NOTHING,
     # Rollout
     Reason.UP_TO_DATE: _NOTHING,
     Reason.ROLLING: _WAIT,

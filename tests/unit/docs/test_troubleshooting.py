@@ -101,7 +101,7 @@ def test_the_page_needs_places_for_its_tables() -> None:
 
 
 def test_texts_tell_more_than_that_there_is_nothing_to_do() -> None:
-    fine = {"Valid", "MemberOfPool", "Proven", "Serving", "NoReplicas", "UpToDate"}
+    fine = {"Valid", "MemberOfPool", "Proven", "Serving", "UpToDate"}
     assert {reason.value for reason, text in remedies.OF_REASONS.items() if text == "Nothing."} == fine
 
 
