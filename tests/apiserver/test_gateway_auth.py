@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 
 from taskfleet.names import engine_name
+from tests.apiserver import objects
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.gateway_fleet import DIGEST, GATEWAY, OPERATOR, SYSTEM, Cable, Fleet, ServedTask, pods, prepare, running
+from tests.apiserver.nested import create_forged
 from tests.cluster.api import ROLE_BINDING
 from tests.unit.gateway.pods import Pod
 
@@ -105,6 +107,20 @@ async def test_client_with_the_right_is_answered_and_the_pod_gets_a_token_for_it
         assert token not in str(pod.received)
         assert claims(sent)["aud"] == [task.pool_uid]
         assert claims(sent)["sub"] == f"system:serviceaccount:{SYSTEM}:{GATEWAY}"
+
+
+async def test_objects_nested_without_end_keep_nobody_from_being_served(
+    fleet: Fleet, client: aiohttp.ClientSession, new_namespace: Callable[[str], str]
+) -> None:
+    """R-37: a tenant can write them; a gateway that can't read its list or its watch any more would know no routes."""
+    theirs, namespace = new_namespace("gw-nested"), new_namespace("gw-ok")
+    for levels in (1_500, 9_900):
+        create_forged(fleet.server, objects.task_model(theirs, f"nested-{levels}"), levels, manager="kubectl")
+    async with pods(fleet.server, "a", models=set()) as (pod,):
+        task = await served(fleet, client, namespace, pod)
+        token = fleet.token("app", namespace)
+        fleet.allow("app", namespace)
+        assert (await ask(fleet, client, task.model, token)).status == 200
 
 
 async def test_token_for_the_api_server_is_refused_and_goes_nowhere(

@@ -182,6 +182,14 @@ def owned_fields(metadata: Json) -> str:
     Changing a field's value or removing it takes it out of our entry, so the entry alone shows that somebody else wrote what is ours.
     """
     entry = _entry(metadata)
+    try:
+        return _fingerprint(entry)
+    except orjson.JSONEncodeError:
+        # Nested deeper than anything that was ever ours: somebody else wrote it in our name.
+        return "forged"
+
+
+def _fingerprint(entry: Json | None) -> str:
     return hashlib.sha256(orjson.dumps(entry.get("fieldsV1"), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16] if entry is not None else ""
 
 

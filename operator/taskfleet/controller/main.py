@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from taskfleet import logs
-from taskfleet.controller import quiet_kopf
+from taskfleet.controller import kopf_session, quiet_kopf
 from taskfleet.controller.replica import Replica
 from taskfleet.controller.settings import OperatorSettings
 from taskfleet.controller.watched import WATCHED
@@ -57,7 +57,7 @@ def registry(replica: Replica, stopped: asyncio.Event) -> kopf.OperatorRegistry:
     permanent = kopf.ErrorsMode.PERMANENT
 
     @kopf.on.login(registry=found, errors=permanent)
-    async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    async def login(**arguments: Any) -> kopf_session.Session | None:
         return quiet_kopf.login(**arguments)
 
     @kopf.on.startup(registry=found, errors=permanent)

@@ -12,6 +12,7 @@ from typing import Any
 
 import kopf
 
+from taskfleet.controller.kopf_session import Session, session
 from taskfleet.controller.watched import WATCHED
 from taskfleet.logs import fields
 
@@ -86,11 +87,11 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+def login(**arguments: Any) -> Session | None:
     """In a pod with its ServiceAccount, elsewhere with KUBECONFIG; as `kube.connection` does."""
-    if Path(_IN_CLUSTER_TOKEN).exists():
-        return kopf.login_with_service_account(**arguments)
-    return kopf.login_with_kubeconfig(**arguments)
+    in_cluster = Path(_IN_CLUSTER_TOKEN).exists()
+    info = kopf.login_with_service_account(**arguments) if in_cluster else kopf.login_with_kubeconfig(**arguments)
+    return session(info) if info is not None else None
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from taskfleet import names
+from taskfleet.kube import nesting
 from taskfleet.kube.connection import Connection
 from taskfleet.kube.errors import GoneError, NotFoundError, from_status
 from taskfleet.kube.identity import Identity
@@ -110,7 +109,7 @@ class Kube:
         } | _selectors(label_selector, "")
         path = resource.path(namespace)
         async for line in self._connection.lines(resource.plural, path, query=query, silence_seconds=WATCH_SILENCE_SECONDS):
-            event = orjson.loads(line)
+            event = nesting.loads(line)
             if event["type"] == "ERROR":
                 raise _watch_error(event["object"])
             yield WatchEvent(event["type"], event["object"])

@@ -12,7 +12,7 @@ import orjson
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from taskfleet.kube import metrics
+from taskfleet.kube import metrics, nesting
 from taskfleet.kube.errors import KubeError, UnavailableError, from_response
 from taskfleet.kube.rate_limit import RateLimit
 
@@ -72,7 +72,7 @@ class Connection:
         async with self._answer(
             verb, resource, method, path, query=query, body=body, content_type=content_type, accept=accept, limits=limits
         ) as response:
-            content: dict[str, Any] = orjson.loads(await response.read())
+            content: dict[str, Any] = nesting.loads(await response.read())
         metrics.SECONDS.labels(verb).observe(time.monotonic() - began)
         return content
 

@@ -4,9 +4,10 @@ A chain of named checks over its spec; the first violation decides. TaskModels o
 server can check by itself (bounds, patterns, CEL) is not repeated here; what only it can check (affinity, tolerations) shows up when a pool's Deployment is applied.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from posixpath import normpath
+from typing import Any
 
 from taskfleet import names
 from taskfleet.api.conditions import ConditionType, Reason
@@ -28,6 +29,9 @@ from taskfleet.planning.quantities import parse
 
 # Labels and annotations by which the operator and the Services find pods.
 RESERVED_PREFIXES = (f"{names.GROUP}/", "app.kubernetes.io/", "pod-template-hash")
+
+# Of what is handed through to the pod API, whose own fields have about ten.
+MAX_LEVELS = 32
 
 Check = Callable[[ServingClassSpec], str | None]
 
@@ -94,6 +98,18 @@ def pod_metadata_is_free(spec: ServingClassSpec) -> str | None:
     return None
 
 
+def pod_parts_are_shallow(spec: ServingClassSpec) -> str | None:
+    scheduling = spec.scheduling
+    for field, value in (
+        ("affinity", scheduling.affinity),
+        ("tolerations", scheduling.tolerations),
+        ("topologySpreadConstraints", scheduling.topology_spread_constraints),
+    ):
+        if _is_deeper(value, MAX_LEVELS):
+            return f"spec.scheduling.{field} is nested deeper than {MAX_LEVELS} levels"
+    return None
+
+
 CHECKS: tuple[Check, ...] = (
     arguments_are_free,  # the operator's own arguments hold the invariants: loopback only, no code, runtime adapters
     environment_is_free,  # the same by environment
@@ -102,6 +118,7 @@ CHECKS: tuple[Check, ...] = (
     quantities_are_sane,  # before they are compared
     requests_fit_limits,  # the API server says it of each pod, this says it once
     accelerator_stands_alone,  # one place for the device
+    pod_parts_are_shallow,  # the schema hands them through, and nothing deeper can be written anywhere
     pod_metadata_is_free,  # Services and the operator find pods by these
 )
 
@@ -146,6 +163,19 @@ def without_effect(fields: list[str]) -> tuple[Finding, ...]:
         return ()
     message = f"kept, but without effect in this version: {', '.join(fields)}"
     return (Finding(ConditionType.FIELDS_WITHOUT_EFFECT, True, Reason.NOT_IN_THIS_VERSION, message),)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Level by level, because the depth is not ours to trust."""
+    found = [value]
+    for _ in range(levels):
+        found = [
+            inner
+            for outer in found
+            if isinstance(outer, Mapping | list)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return any(isinstance(inner, Mapping | list) for inner in found)
 
 
 def _overlaps(path: str, reserved: str) -> bool:

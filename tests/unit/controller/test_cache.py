@@ -1,5 +1,8 @@
 """The newest version wins, in whatever order versions come, and what is gone stays gone."""
 
+from typing import Any
+
+from taskfleet import names
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.controller.cache import Cache, Change, Unreadable
 from taskfleet.kube.resources import DEPLOYMENTS, SERVICES, TASK_MODELS
@@ -98,3 +101,15 @@ def test_the_fingerprint_of_our_fields_changes_when_somebody_takes_one() -> None
     cache.put(SERVICES, body("a", 3, owned={"f:spec": {"f:ports": {}}}))
     assert cache.owned(SERVICES, "a", "finance") != ours
     assert cache.owned(SERVICES, "none", "finance") is None
+
+
+def test_field_sets_that_somebody_nested_without_end_in_our_name_are_taken_in() -> None:
+    """The API server keeps what a tenant writes into managedFields."""
+    nested: dict[str, Any] = {}
+    for _ in range(1_000):
+        nested = {"f:a": nested}
+    forged = task_model("a", 5)
+    forged["metadata"]["managedFields"] = [{"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": nested}]
+    cache = Cache()
+    assert cache.put(TASK_MODELS, forged)
+    assert isinstance(cache.parsed(TASK_MODELS, TaskModel, "a", "finance"), TaskModel)

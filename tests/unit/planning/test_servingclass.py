@@ -18,6 +18,13 @@ def volume(name: str, path: str) -> dict[str, str]:
     return {"name": name, "mountPath": path, "claimName": "claim"}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"a": found}
+    return found
+
+
 BROKEN: list[tuple[dict[str, Any], str]] = [
     (engine(args=["--host=0.0.0.0"]), "spec.engine.args: --host=0.0.0.0"),
     (engine(args=["--trust-remote-code"]), "spec.engine.args: --trust-remote-code"),
@@ -38,7 +45,13 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ),
     ({"podMetadata": {"labels": {"taskfleet.dev/pool": "mine"}}}, "spec.podMetadata.labels: taskfleet.dev/pool"),
     ({"podMetadata": {"annotations": {"taskfleet.dev/x": "mine"}}}, "spec.podMetadata.annotations: taskfleet.dev/x"),
+    ({"scheduling": {"affinity": nested(33)}}, "spec.scheduling.affinity is nested deeper than 32 levels"),
+    ({"scheduling": {"tolerations": [nested(5_000)]}}, "spec.scheduling.tolerations is nested deeper"),
 ]
+
+
+def test_parts_of_the_pod_api_may_be_as_deep_as_the_pod_api_ever_is() -> None:
+    assert servingclass.violation(serving_class(scheduling={"affinity": nested(32)}).spec) is None
 
 
 @pytest.mark.parametrize(("spec", "words"), BROKEN)
