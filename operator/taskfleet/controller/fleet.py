@@ -96,6 +96,9 @@ class Fleet:
     def serving_class(self, name: str) -> ServingClass | Unreadable | None:
         return self._cache.parsed(SERVING_CLASSES, ServingClass, name)
 
+    def serving_class_body(self, name: str) -> Json | None:
+        return self._cache.get(SERVING_CLASSES, name)
+
     def namespace_labels(self, name: str) -> dict[str, str]:
         body = self._cache.get(NAMESPACES, name)
         return dict(body["metadata"].get("labels") or {}) if body is not None else {}

@@ -52,6 +52,8 @@ class TaskModelReconciler:
         self._gateway_url = gateway_url
         # Why packing could not write a task's pool.
         self._pool_refusals: dict[TaskKey, Refusal] = {}
+        # What was told by an event alone, because the object takes no status.
+        self._unreadable: dict[TaskKey, Unreadable] = {}
 
     def refuse_pool(self, key: TaskKey, refusal: Refusal | None) -> None:
         """Why the task's pool could not be written by packing; None: it was."""
@@ -69,11 +71,13 @@ class TaskModelReconciler:
             return None
         if task is None:
             self._pool_refusals.pop(key, None)
+            self._unreadable.pop(key, None)
             self._left_behind(key)
             return None
         if isinstance(task, Unreadable):
             await self._say_unreadable(key, task)
             return None
+        self._unreadable.pop(key, None)
         return await self._carry_out(key)
 
     async def _carry_out(self, key: TaskKey) -> float | None:
@@ -172,7 +176,15 @@ class TaskModelReconciler:
         if _is_said(before, message, metadata.generation):
             return
         status, events = taskmodel.unreadable(before, message, generation=metadata.generation, now=self._now())
-        if await self._writer.write_status(TASK_MODELS, metadata, before, status):
+        try:
+            written = await self._writer.write_status(TASK_MODELS, metadata, before, status)
+        except RefusedError:
+            # A rule of the definition can't be evaluated on what is stored; nobody can write to the object but who corrects it.
+            if self._unreadable.get(key) != fault:
+                self._unreadable[key] = fault
+                await self._events.write(TASK_MODELS, metadata, events)
+            raise
+        if written:
             await self._events.write(TASK_MODELS, metadata, events)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import orjson
 
-from taskfleet.api.conditions import Reason
+from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.fields import Metadata, Model
 from taskfleet.controller import metrics
 from taskfleet.controller.cache import Cache, Json, ObjectKey, is_ours, key_of, owned_fields
 from taskfleet.controller.queue import RetryError
 from taskfleet.kube.client import Kube
-from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, ThrottledError
+from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, KubeError, MisfitError, NotFoundError, ThrottledError
 from taskfleet.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CHILDREN = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, POD_DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
 _CHILD_BY_KIND = {resource.kind: resource for resource in CHILDREN}
+
+_OUR_CONDITIONS = frozenset(kind.value for kind in ConditionType)
 
 # A namespace that is ending takes no new objects; nothing of ours is missing there.
 _ENDING = "because it is being terminated"
@@ -102,7 +104,7 @@ class Writer:
         body = status_of(resource.kind, metadata.name, after, namespace=metadata.namespace, resource_version=metadata.resource_version)
         self._check_lease()
         try:
-            answer = await self._kube.apply_status(resource, body)
+            answer = await self._send_status(resource, body)
         except NotFoundError:
             return False
         except ConflictError as error:
@@ -112,6 +114,18 @@ class Writer:
             raise self._told(resource, body, error) from error
         self._cache.put(resource, answer)
         return True
+
+    async def _send_status(self, resource: Resource, body: Json) -> Json:
+        """Server-side apply; a plain patch of an object that does not fit its definition, and once more for the conditions that such a patch left to nobody."""
+        try:
+            answer = await self._kube.apply_status(resource, body)
+        except MisfitError:
+            return await self._kube.replace_status(resource, body)
+        kept = _without_leftovers(answer, body)
+        if kept is None:
+            return answer
+        metadata = {**body["metadata"], "resourceVersion": answer["metadata"]["resourceVersion"]}
+        return await self._kube.replace_status(resource, {**body, "metadata": metadata, "status": {"conditions": kept}})
 
     async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
         """Deletes the object of that UID; one that is gone, or another of that name, is left alone."""
@@ -191,6 +205,14 @@ class Writer:
             what = "created" if before.get("uid") != answer["metadata"]["uid"] else "changed"
             log.info(what, extra=fields(kind=resource.kind, name="/".join(part for part in key_of(body) if part)))
         return answer
+
+
+def _without_leftovers(live: Json, intent: Json) -> list[Json] | None:
+    """The conditions without those of ours that are no longer meant; None where there are no such. Conditions of others stay."""
+    meant = {condition["type"] for condition in intent["status"].get("conditions") or ()}
+    found = (live.get("status") or {}).get("conditions") or []
+    kept = [condition for condition in found if condition["type"] in meant or condition["type"] not in _OUR_CONDITIONS]
+    return kept if len(kept) < len(found) else None
 
 
 def contains(live: Any, intent: Any) -> bool:

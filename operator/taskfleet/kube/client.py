@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 PAGE = 500
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
+MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # Bookmarks are no sign of life to rely on: a kind that has seen no event since the API server started sends none. So a watch is short, and one that is
 # silent for longer than the server was asked to hold it is dead, whatever TCP thinks of it.
@@ -121,6 +122,19 @@ class Kube:
     async def apply_status(self, resource: Resource, body: Json) -> Json:
         """Server-side apply of the status. With metadata.resourceVersion it raises ConflictError where that is not the current one."""
         return await self._apply(resource, body, subresource="status", force=True)
+
+    async def replace_status(self, resource: Resource, body: Json) -> Json:
+        """Merge patch of the status: lists become those of `body`. For what server-side apply can't do; otherwise as `apply_status`."""
+        metadata = body["metadata"]
+        return await self._connection.request(
+            "patch",
+            f"{resource.plural}/status",
+            "PATCH",
+            resource.path(metadata.get("namespace", ""), metadata["name"], "status"),
+            query={"fieldManager": names.FIELD_MANAGER},
+            body=body,
+            content_type=MERGE_PATCH,
+        )
 
     async def _apply(self, resource: Resource, body: Json, *, subresource: str, force: bool) -> Json:
         metadata = body["metadata"]

@@ -7,6 +7,7 @@ KubeError
 ├── UnauthorizedError   401
 ├── ForbiddenError      403: RBAC, a quota, an admission plugin, or a namespace that is being deleted; the message says which
 ├── InvalidError        the object's own fault; the same request fails again
+│   └── MisfitError     the stored object does not fit its definition, which changed after it; nothing can be applied to it
 └── UnavailableError    no answer, or one that may be another one in a moment
     └── ThrottledError  429, with the server's wish how long to wait
 """
@@ -15,6 +16,7 @@ import json
 from typing import Any
 
 # The API server answers these with 500 although the object is at fault: server-side apply could not make sense of it (measured on 1.37).
+_MISFIT = "failed to create typed live object"
 _FAULTS_OF_OBJECT = ("failed to create typed patch object", "failed to create manager for existing fields", ".spec: conversion failed")
 
 
@@ -50,6 +52,10 @@ class ForbiddenError(KubeError):
 
 class InvalidError(KubeError):
     """The object can't be accepted as it is."""
+
+
+class MisfitError(InvalidError):
+    """What is stored has a field of another type than the definition says now. Server-side apply refuses to touch it; other writes are possible."""
 
 
 class UnavailableError(KubeError):
@@ -90,6 +96,8 @@ def from_status(content: dict[str, Any], *, retry_after: str | None = None) -> K
     message = str(content.get("message") or f"the API server answered {status}")
     if status == 429:
         return ThrottledError(message, status=status, reason=reason, retry_after=_seconds(retry_after))
+    if status >= 500 and _MISFIT in message:
+        return MisfitError(message, status=status, reason=reason)
     if status >= 500 and any(fault in message for fault in _FAULTS_OF_OBJECT):
         return InvalidError(message, status=status, reason=reason)
     return _BY_STATUS.get(status, UnavailableError)(message, status=status, reason=reason)

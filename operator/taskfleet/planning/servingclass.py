@@ -133,16 +133,30 @@ def plan(serving_class: ServingClass, *, now: datetime) -> ServingClassPlan:
     generation = serving_class.metadata.generation
     message = violation(serving_class.spec)
     if message:
-        accepted = Finding(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, message)
-        summary = Summary(Outlook.STALLED, Reason.INVALID_SPEC, message)
+        accepted, *summary_of_refusal = _refused(message)
+        findings = [accepted, *_without_effect(serving_class.spec), *summary_of_refusal]
     else:
         accepted = Finding(ConditionType.ACCEPTED, True, Reason.VALID, "the spec is valid")
         summary = Summary(Outlook.READY, Reason.VALID, "task models may use this class")
-    findings = [accepted, *_without_effect(serving_class.spec), *summary.findings]
-    conditions = merged(serving_class.status.conditions, findings, generation=generation, now=now)
+        findings = [accepted, *_without_effect(serving_class.spec), *summary.findings]
+    return _plan(serving_class.status, findings, generation=generation, now=now)
+
+
+def unreadable(previous: ServingClassStatus, message: str, *, generation: int, now: datetime) -> ServingClassPlan:
+    """The same for a ServingClass that can't be parsed."""
+    return _plan(previous, _refused(message), generation=generation, now=now)
+
+
+def _refused(message: str) -> list[Finding]:
+    accepted = Finding(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, message)
+    return [accepted, *Summary(Outlook.STALLED, Reason.INVALID_SPEC, message).findings]
+
+
+def _plan(previous: ServingClassStatus, findings: list[Finding], *, generation: int, now: datetime) -> ServingClassPlan:
+    conditions = merged(previous.conditions, findings, generation=generation, now=now)
     return ServingClassPlan(
         status=ServingClassStatus(observed_generation=generation, conditions=conditions),
-        events=events_between(serving_class.status.conditions, conditions),
+        events=events_between(previous.conditions, conditions),
     )
 
 

@@ -10,6 +10,7 @@ from taskfleet.kube.errors import (
     GoneError,
     InvalidError,
     KubeError,
+    MisfitError,
     NotFoundError,
     ThrottledError,
     UnauthorizedError,
@@ -50,6 +51,14 @@ def test_status_decides_what_to_do_next(code: int, kind: type[KubeError]) -> Non
 )
 def test_an_object_that_apply_cant_read_is_the_objects_fault_though_the_server_says_500(message: str) -> None:
     assert type(from_response(500, _status(500, message))) is InvalidError
+
+
+def test_a_stored_object_that_does_not_fit_its_definition_is_told_apart() -> None:
+    message = (
+        "failed to create typed live object (finance/a; taskfleet.dev/v1alpha1, Kind=TaskModel): .spec.isolation: expected string, got 5"
+    )
+    assert type(from_response(500, _status(500, message))) is MisfitError
+    assert issubclass(MisfitError, InvalidError), "trying again at once is of no use"
 
 
 def test_throttling_carries_the_servers_wish() -> None:
