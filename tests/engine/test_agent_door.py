@@ -307,7 +307,7 @@ async def test_versions_are_resolved_for_the_operator(pod: Pod, vendor: DesiredA
     assert (code, problem.reason, problem.permanent) == (404, "ArtifactNotFound", False)
     code, body = await resolve("v1", "oci://127.0.0.1:1/vendor")
     assert (code, AgentProblem.model_validate(body).reason) == (503, "SourceUnavailable")
-    code, body = await resolve("v1", "hf://org/model")
+    code, body = await resolve("v1", "ftp://host.example/model")
     assert (code, AgentProblem.model_validate(body).permanent) == (422, True)
 
 
