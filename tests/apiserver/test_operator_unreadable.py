@@ -103,7 +103,7 @@ def test_each_is_told_of_none_stops_another_and_all_come_right(
         operator.brings(lambda: said_by_event(api, stored, "rule"), what="an event tells of the one that takes no status")
         operator.brings(lambda: summary(api.get(SERVING_CLASS, BROKEN_CLASS)) == "Stalled", what="the class says so")
         refused_clearly(api, stored, "asks", reason="ServingClassNotFound", mentions=BROKEN_CLASS)
-        silent(api, stored, other, seconds=5)
+        silent(api, stored, other, seconds=3)
         assert api.get(POOL, "broken-0a1b2c3d", stored)["spec"]["members"] == "none", "what can't be read is left alone"
         assert operator.metric("taskfleet_reconcile_seconds_count", result="error") == 0
 
