@@ -12,7 +12,7 @@ import orjson
 # Kubernetes' own objects have about twenty levels, and their field sets as many.
 MAX_LEVELS = 200
 # Whatever has fewer brackets is not too deep for any parser, Python's own included.
-_FEW_BRACKETS = 400
+_FEW_BRACKETS = 600
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]]', re.DOTALL)
 
