@@ -157,10 +157,16 @@ def test_people_get_rights_by_kubernetes_own_roles(api_server: ApiServer, namesp
     # Kubernetes refuses to pass on what one doesn't have.
     binds: Object = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]}
     granter = account(api_server, "granter", namespace, rules=[binds])
+    # The authorizer hears of a new binding by its own watch: until then it refuses in other words.
+    eventually(
+        lambda: may(api_server, granter, "create", "rolebindings", namespace, group="rbac.authorization.k8s.io"),
+        what="the granter may bind",
+        within=60,
+    )
     with pytest.raises(ApiError, match="attempting to grant RBAC permissions not currently held"):
         api_server.api.create(caller, token=granter)
     api_server.api.create(caller, token=admin)
-    assert may(api_server, viewer, "create", "taskmodels/invoke", namespace)
+    eventually(lambda: may(api_server, viewer, "create", "taskmodels/invoke", namespace), what="the viewer may call", within=60)
     assert not may(api_server, viewer, "create", "taskmodels/preview", namespace)
 
 
