@@ -29,6 +29,9 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 30.0  # between two pieces
 # DNS names pods also for a while after their end: one that does not answer is left alone for so long.
 SILENT_SECONDS = 30.0
+# The name of the pool's pods has this one's address within a second or two of its start. Where it has not, DNS tells of an earlier time, and other pods may be missing, too;
+# where it has not for so long, DNS does not work, and nothing waits for it.
+NAMED_SECONDS = 60.0
 PIECE_BYTES = 256 * 1024
 
 Address = tuple[str, int]
@@ -55,6 +58,8 @@ class Peers:
         self._clock = clock
         self._pool: PoolIdentity | None = None
         self._silent: dict[Address, float] = {}
+        self._begun = clock()
+        self._named = True
 
     def use_pool(self, pool: PoolIdentity) -> None:
         """Whose pods to ask."""
@@ -69,8 +74,10 @@ class Peers:
         try:
             manifest = copying.take(self._peers(shelf))
         except NoCopy as gap:
+            if not gap.perhaps and not self._named and self._clock() < self._begun + NAMED_SECONDS:
+                gap = NoCopy("DNS has no address of this pod yet, so it may lack those of others", perhaps=True)
             self._metrics.copies.labels("failed" if gap.perhaps else "none").inc()
-            raise
+            raise gap from None
         self._metrics.copies.labels("copied").inc()
         log.info("artifact was copied from the pool's other pods", extra=fields(shelf=shelf.value, digest=digest))
         return manifest
@@ -106,8 +113,10 @@ class Peers:
             answers = socket.getaddrinfo(host, names.AGENT_PORT, type=socket.SOCK_STREAM)
         except OSError as error:
             log.info("the pool's other pods can't be looked up", extra=fields(host=host, error=str(error)))
-            return ()
-        return tuple({(str(answer[4][0]), names.AGENT_PORT) for answer in answers if answer[4][0] != self._own_address})
+            answers = []
+        addresses = {str(answer[4][0]) for answer in answers}
+        self._named = not self._own_address or self._own_address in addresses
+        return tuple((address, names.AGENT_PORT) for address in addresses - {self._own_address})
 
     def _token(self) -> str:
         """Read each time, because the kubelet renews it; empty where the pod has none."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .failures import ClusterError
 from .instance import Instance
-from .waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,18 @@ class ProcessRecord:
 
 def start_time(pid: int) -> int | None:
     """Clock ticks after boot at which a process began, or None where there is no such process (or only its remains)."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """What the kernel says of a process, from its state on."""
     try:
         stat = (Path("/proc") / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the program's name in parentheses and may hold anything.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
+    return stat.rpartition(")")[2].split()
 
 
 def alive(record: ProcessRecord) -> bool:
@@ -109,9 +114,10 @@ def stop(instance: Instance, name: str, *, grace: float = 10) -> None:
         return
     if alive(record):
         os.kill(record.pid, signal.SIGTERM)
-        if not _gone_within(record, grace) and alive(record):
+        if not _gone_within(record, grace):
             os.kill(record.pid, signal.SIGKILL)
-            wait_until(lambda: not alive(record), f"the end of {name}", seconds=30)
+            if not _gone_within(record, 30):
+                raise ClusterError(f"{name} (process {record.pid}) was killed and does not end")
     _collect(record.pid)
     forget(instance, name)
 
@@ -125,13 +131,18 @@ def _collect(pid: int) -> None:
 
 
 def _gone_within(record: ProcessRecord, seconds: float) -> bool:
+    """Whether the process is gone with all its threads.
+
+    A killed process counts as a zombie when its first thread has ended. Others may still be ending, and hold its ports until then: only the descriptor tells of the last one.
+    """
     try:
         descriptor = os.pidfd_open(record.pid)
     except ProcessLookupError:
         return True
     try:
         # The number may have gone to another process before the descriptor was opened.
-        if not alive(record):
+        fields = _stat(record.pid)
+        if fields is None or int(fields[19]) != record.started:
             return True
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:

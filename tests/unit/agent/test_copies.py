@@ -5,7 +5,8 @@ import hashlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from taskfleet.agent.board import Board
 from taskfleet.agent.copies import Copies
 from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
-from taskfleet.agent.peers import Address, Peers
+from taskfleet.agent.peers import NAMED_SECONDS, Address, Peers
 from taskfleet.agent.tokens import TokenVerifier
 from taskfleet.api.agent import FILE_PATH, MANIFEST_PATH, PoolIdentity
 from taskfleet.artifacts.copying import Expected, NoCopy
@@ -103,11 +104,11 @@ async def serving(app: web.Application) -> AsyncIterator[Address]:
         await runner.cleanup()
 
 
-def peers(folder: Path, *addresses: Address, token: str | None = None) -> Peers:
+def peers(folder: Path, *addresses: Address, token: str | None = None, clock: Callable[[], float] = time.monotonic) -> Peers:
     token_file = folder / names.PEER_TOKEN_FILE
     token_file.write_text(token or issuer.token(POOL.uid, issuer.PEER))
     metrics = AgentMetrics(Board("asker", Flights()))
-    return Peers(token_file=token_file, own_address="10.0.0.1", fixed=addresses, ended=threading.Event(), metrics=metrics)
+    return Peers(token_file=token_file, own_address="10.0.0.1", fixed=addresses, ended=threading.Event(), metrics=metrics, clock=clock)
 
 
 async def fetch(asker: Peers, digest: str, into: Path) -> bytes:
@@ -306,3 +307,30 @@ def test_name_that_leads_nowhere_is_nobody(tmp_path: Path, monkeypatch: pytest.M
     asker = peers(tmp_path)
     asker.use_pool(POOL)
     assert asker._addresses() == []
+
+
+@pytest.mark.parametrize(
+    ("named", "seconds", "perhaps"),
+    [
+        ([], 0.0, True),
+        ([], NAMED_SECONDS, False),
+        (["10.0.0.1"], 0.0, False),
+    ],
+    ids=["DNS tells of an earlier time", "DNS does not work", "there is no other pod"],
+)
+async def test_no_copy_is_no_last_word_while_dns_lags_behind_the_pods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str], seconds: float, *, perhaps: bool
+) -> None:
+    def resolve(_host: str, port: int, **_more: object) -> list[tuple[object, ...]]:
+        if not named:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(0, 0, 0, "", (address, port)) for address in named]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    now = 0.0
+    asker = peers(tmp_path, clock=lambda: now)
+    asker.use_pool(POOL)
+    now = seconds
+    with pytest.raises(NoCopy) as refused:
+        await fetch(asker, sha256(b""), tmp_path / "into")
+    assert refused.value.perhaps is perhaps
