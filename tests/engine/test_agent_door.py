@@ -278,6 +278,8 @@ async def test_killed_engine_is_told_at_once_and_never_a_hang(doomed: tuple[Pod,
     pod.engine.process.kill()
     code, body = await asyncio.wait_for(asking, WAIT)
     assert (code, body["error"]["code"]) == (502, "engine-failed")
+    # A killed process takes connections until its last thread has ended, and breaks them off.
+    await asyncio.to_thread(pod.engine.process.wait, WAIT)
     assert (await pod.ask(vendor.engine_name))[0] in {421, 503}, "nothing of this one has reached an engine"
 
 
