@@ -24,6 +24,21 @@ ARTIFACTS_OFFERED = "true"
 # Annotations.
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # "true" on at most one ServingClass
 
+# On TaskModels, by people and pipelines. Each value names the revision that is meant, so that it means nothing to another one, and counts once however often it is applied.
+# Removing `pause` resumes; `promote` has `@N` (go on to step N) or `@full` behind the revision; `retry` anything behind an @, so that a second retry can be told from the first.
+ANNOTATION_PAUSE = f"{GROUP}/pause"
+ANNOTATION_PROMOTE = f"{GROUP}/promote"
+ANNOTATION_ABORT = f"{GROUP}/abort"  # a candidate: rejected
+ANNOTATION_RETRY = f"{GROUP}/retry"  # a rejected revision: rolled again, from its gate on
+ANNOTATION_UNDO = f"{GROUP}/undo"  # the revision that serves: the one before it serves again
+
+# The ServiceAccount under which golden sets are run, in the namespace of the TaskModel. Gateways let it call every revision of that namespace; it has no other right.
+EVALUATOR_ACCOUNT = "taskfleet-evaluator"
+LABEL_EVALUATION = f"{GROUP}/evaluation"  # on Jobs and their pods: name of the TaskModelRevision that is measured
+
+# The request header that says which requests belong together, for choices that stick to a conversation.
+CONVERSATION_HEADER = "x-taskfleet-conversation"
+
 CREDENTIALS_SECRET = "taskfleet-credentials"  # noqa: S105  the Secret's name, not a secret
 
 # Audience that a client's token must carry to be accepted by the gateway.

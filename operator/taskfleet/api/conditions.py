@@ -66,6 +66,13 @@ class Reason(StrEnum):
     UP_TO_DATE = "UpToDate"  # the spec's revision serves
     ROLLING = "Rolling"  # the spec's revision is on its way
     CANDIDATE_FAILED = "CandidateFailed"  # the new revision can't be served; the stable one goes on
+    GATE_FAILED = "GateFailed"  # the new revision's score on the golden set is too low; it got no traffic
+    ANALYSIS_BREACHED = "AnalysisBreached"  # the new revision did worse on live traffic than allowed; all traffic went back
+    ABORTED = "Aborted"  # somebody aborted or undid the revision
+    GATE_UNMEASURABLE = "GateUnmeasurable"  # the gate could not be measured; nothing is promoted before it is
+    NO_TRAFFIC = "NoTraffic"  # the step saw too few requests to be judged, and holds
+    INCONCLUSIVE = "Inconclusive"  # the step's evidence allows neither a promotion nor a rollback, and it holds
+    PAUSED = "Paused"  # somebody paused the rollout
     # VersionMoved
     NEW_BYTES_UPSTREAM = "NewBytesUpstream"  # the version stands for other bytes at its source now, which are not served
     # FieldsWithoutEffect

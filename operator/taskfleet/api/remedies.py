@@ -53,6 +53,13 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.UP_TO_DATE: _NOTHING,
     Reason.ROLLING: _WAIT,
     Reason.CANDIDATE_FAILED: "The message carries the cause. Name a version that works; going back to the old one is enough. The stable revision serves meanwhile.",
+    Reason.GATE_FAILED: "The message has the scores. The log of the Job that `taskfleet rollout status` names has the outcome of every example. Train a better version and name it, or, where the golden set was wrong, correct it and retry the revision (`taskfleet rollout retry`).",
+    Reason.ANALYSIS_BREACHED: "The message has the figures of both revisions. All traffic went back by itself. Find out why it was worse, then name another version, or retry this one (`taskfleet rollout retry`).",
+    Reason.ABORTED: "Nothing: somebody meant it. `taskfleet rollout retry` takes it back.",
+    Reason.GATE_UNMEASURABLE: "The message says what kept the golden set from being run: the dataset, the judge or the pods. Once that is put right, retry the revision (`taskfleet rollout retry`). The stable revision serves meanwhile.",
+    Reason.NO_TRAFFIC: "Send the task requests, or promote by hand (`taskfleet rollout promote`) if you know enough of the revision. `rollout.analysis.minRequests` says how many requests a step needs.",
+    Reason.INCONCLUSIVE: "Look at the figures (`taskfleet rollout status`) and decide: `taskfleet rollout promote` or `taskfleet rollout abort`.",
+    Reason.PAUSED: "Nothing, until you want it to go on: `taskfleet rollout resume`.",
     # VersionMoved
     Reason.NEW_BYTES_UPSTREAM: "Push the new bytes under a version of their own and name it in `spec.adapter.version`, or give the old version its bytes back. What was recorded first goes on serving.",
     # FieldsWithoutEffect

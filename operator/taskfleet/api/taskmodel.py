@@ -156,9 +156,16 @@ class Strategy(StrEnum):
 
 
 class Step(Model):
-    """One step of a canary."""
+    """One step of a canary: a share of the conversations, or of requests that are mirrored, or both."""
 
-    weight_percent: Annotated[int, Field(ge=1, le=100, description="Share of conversations that the candidate answers.")]
+    model_config = ConfigDict(
+        json_schema_extra=rules(("self.weightPercent > 0 || self.shadowPercent > 0", "a step needs a weightPercent or a shadowPercent")),
+    )
+
+    weight_percent: Annotated[int, Field(ge=0, le=100, description="Share of conversations that the candidate answers.")]
+    shadow_percent: Annotated[
+        int, Field(ge=0, le=100, description="Share of requests that the candidate is asked too, while the stable revision answers.")
+    ] = 0
     hold_seconds: Annotated[int, Field(ge=0, le=604_800, description="How long at least.")] = 60
 
 
@@ -176,6 +183,11 @@ class Analysis(Model):
     max_latency_ratio_percent: Annotated[
         int, Field(ge=100, le=10_000, description="Latency against the stable revision's, in percent.")
     ] = 150
+    max_invalid_percent: Annotated[Percent, Field(description="Most answers that don't follow the task's outputSchema, in percent.")] = 2
+    max_bad_feedback_percent: Annotated[Percent, Field(description="Most votes of users against answers, in percent of votes.")] = 20
+    min_agreement_percent: Annotated[
+        Percent, Field(description="Fewest mirrored answers that agree with the stable revision's; 0 asks for none.")
+    ] = 0
     min_requests: Annotated[int, Field(ge=1, le=1_000_000, description="Requests before a step is judged.")] = 20
     max_hold_seconds: Annotated[int, Field(ge=1, le=2_592_000, description="How long evidence is gathered at most.")] = 3600
     on_no_traffic: Annotated[OnNoTraffic, Field(description="What a step does that saw too few requests.")] = OnNoTraffic.HOLD
@@ -229,14 +241,40 @@ class Metric(StrEnum):
     JUDGE = "Judge"
 
 
+class Judge(Model):
+    """A model that scores answers. What it says is a score, never an instruction."""
+
+    url: Annotated[
+        str,
+        Field(
+            max_length=512,
+            pattern=r"^https?://[A-Za-z0-9\[\]._:-]+(/[A-Za-z0-9._~+=-]+)*/?$",
+            description="OpenAI-compatible address, up to and with /v1.",
+        ),
+    ]
+    model: Annotated[str, Field(min_length=1, max_length=256, description="Its name there.")]
+    credentials_key: Annotated[CredentialsKey | None, Field(description="Entry of the namespace's Secret taskfleet-credentials.")] = None
+    criteria: Annotated[str | None, Field(min_length=1, max_length=4096, description="What a good answer is, in words.")] = None
+
+
 class Evaluation(Model):
     """The gate that a revision passes before it gets traffic."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("!has(self.judge) || self.metric == 'Judge'", "judge may be set with metric Judge only")),
+    )
 
     dataset: Annotated[Dataset, Field(description="The golden set.")]
     metric: Annotated[Metric, Field(description="How an answer is scored.")] = Metric.EXACT_MATCH
     min_score_percent: Annotated[Percent, Field(description="Lowest score.")] = 95
     max_regression_percent: Annotated[Percent, Field(description="How much worse than the stable revision it may be, in points.")] = 1
     min_samples: Annotated[int, Field(ge=1, le=100_000, description="Fewest examples that must have been answered.")] = 50
+    tolerance_percent: Annotated[
+        Percent, Field(description="NumericTolerance: how far off a number may be, in percent of what is expected.")
+    ] = 0
+    judge: Annotated[Judge | None, Field(description="Who scores with metric Judge.")] = None
+    concurrency: Annotated[int, Field(ge=1, le=64, description="Requests of the evaluation at a time.")] = 4
+    timeout_seconds: Annotated[int, Field(ge=10, le=86_400, description="How long one evaluation may take.")] = 1800
 
 
 class ReferencePrice(Model):
@@ -283,14 +321,37 @@ class TrafficTarget(Model):
     uid: Annotated[Uid, Field(description="UID of the TaskModelRevision.")]
     pool: Annotated[DnsLabel, Field(description="The ModelPool that serves it.")]
     weight_percent: Annotated[int, Field(ge=0, le=100, description="Share of conversations.")]
+    shadow_percent: Annotated[int | None, Field(ge=0, le=100, description="Share of requests that are mirrored to it.")] = None
+
+
+Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+
+
+class GateStatus(Model):
+    """Where the measurement for the gate stands."""
+
+    attempt: Annotated[int, Field(ge=1, le=100, description="Which try this is, from 1.")]
+    job: Annotated[DnsLabel | None, Field(description="The Job that measures; its log has the outcome of every example.")] = None
+    compared_with: Annotated[
+        DnsLabel | None, Field(description="The stable revision on the same examples; none for the first revision.")
+    ] = None
+    retry_at: Annotated[Time | None, Field(description="When it is tried again after a measurement that failed.")] = None
+    message: Annotated[str | None, Field(max_length=1024, description="Why it could not be measured.")] = None
 
 
 class RolloutStatus(Model):
     """Where a rollout stands."""
 
     revision: Annotated[DnsLabel, Field(description="The revision that is rolled.")]
-    phase: Annotated[str, Field(max_length=32, description="Resolving, Proving, Draining, Done or Failed.")]
-    started_at: Annotated[str | None, Field(max_length=32, json_schema_extra={"format": "date-time"}, description="When it began.")] = None
+    phase: Annotated[str, Field(max_length=32, description="Resolving, Proving, Evaluating, Stepping, Draining, Done, Failed or Rejected.")]
+    started_at: Annotated[Time | None, Field(description="When it began.")] = None
+    step: Annotated[int | None, Field(ge=1, le=12, description="Which of the steps it is at, from 1.")] = None
+    steps: Annotated[int | None, Field(ge=1, le=12, description="How many steps there are.")] = None
+    step_started_at: Annotated[Time | None, Field(description="When the step began.")] = None
+    hold: Annotated[
+        str | None, Field(max_length=64, description="Why it goes no further by itself: Paused, GateUnmeasurable, NoTraffic, Inconclusive.")
+    ] = None
+    gate: Annotated[GateStatus | None, Field(description="The measurement for the gate.")] = None
     message: Annotated[str | None, Field(max_length=1024, description="One sentence for people.")] = None
 
 

@@ -11,7 +11,7 @@ from taskfleet.api.agent import DesiredState, ResolveRequest
 from taskfleet.api.modelpool import ModelPoolSpec, ModelPoolStatus
 from taskfleet.api.revision import TaskModelRevisionSpec, TaskModelRevisionStatus
 from taskfleet.api.servingclass import ServingClassStatus
-from taskfleet.api.taskmodel import TaskModelStatus
+from taskfleet.api.taskmodel import Evaluation, TaskModelStatus
 from taskfleet.planning.packing_key import PackingKey
 
 
@@ -37,6 +37,21 @@ class RevisionDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationDraft:
+    """A Job that measures a revision for its gate, owned by that revision."""
+
+    name: str
+    namespace: str
+    task_model: str
+    revision: str
+    revision_uid: str
+    compared_with: str | None  # the stable revision, on the same examples
+    attempt: int
+    evaluation: Evaluation
+    dataset_digest: str | None  # what is expected, where it is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlan:
     """What is to be done for one TaskModel."""
 
@@ -52,6 +67,10 @@ class TaskPlan:
     delete_revisions: tuple[str, ...] = ()
     # True: ask the gateways (`GatewayView`) and plan again.
     ask_gateways: bool = False
+    # The Job that has to run now; applied once the status that names it is written.
+    evaluate: EvaluationDraft | None = None
+    # Jobs of this task that are not needed any more: of revisions that are no candidates now.
+    delete_jobs: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
     # Seconds until it has to be looked at again without anything having changed; None: never.

@@ -24,6 +24,7 @@ class Phase(StrEnum):
     STABLE = "Stable"  # has the traffic
     SUPERSEDED = "Superseded"  # had it
     FAILED = "Failed"  # can't be served
+    REJECTED = "Rejected"  # may not be served until it is retried
 
 
 def spec_of(task: TaskModel) -> TaskModelRevisionSpec:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from taskfleet.api.agent import AgentState, ArtifactKind
 from taskfleet.api.conditions import Reason
+from taskfleet.api.evaluation import EvaluationReport
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
@@ -121,6 +122,55 @@ class GatewayView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetView:
+    """The golden set that a TaskModel names, as far as the operator can see it: in a ConfigMap. `error` says why not."""
+
+    digest: str | None = None
+    examples: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationView:
+    """One Job that measures for a gate."""
+
+    job: str
+    revision: str
+    compared_with: str | None
+    attempt: int
+    finished: bool = False
+    report: EvaluationReport | None = None  # of a finished one; None: it ended without one
+    message: str = ""  # why it has not started, or how it ended
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One revision's live or mirrored answers over a window, all gateways together."""
+
+    requests: int = 0
+    errors: int = 0
+    checked: int = 0
+    invalid: int = 0
+    good: int = 0
+    bad: int = 0
+    compared: int = 0  # of mirrored ones
+    agreed: int = 0
+    latency: Mapping[int, int] = field(default_factory=dict)  # bucket of api.measurements.LATENCY_BOUNDS_SECONDS → answers without error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What live traffic says of candidate and stable revision in the same window, which began at `since` or when this operator began to listen, if that was later."""
+
+    since: datetime
+    candidate: Window
+    stable: Window
+    shadow: Window  # the candidate's answers to mirrored requests
+    complete: bool = True  # False: a gateway could not be heard for a part of the window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSnapshot:
     """Everything that decides about one TaskModel."""
 
@@ -135,6 +185,9 @@ class TaskSnapshot:
     claims: frozenset[str] = frozenset()  # those that the namespace offers for artifacts
     # Why the last write of this task's TaskModelRevision, or of its pool, was not made.
     refusal: Refusal | None = None
+    dataset: DatasetView | None = None  # None: not looked at, or not in a ConfigMap
+    evaluations: tuple[EvaluationView, ...] = ()  # Jobs of this TaskModel
+    evidence: Evidence | None = None  # None: nothing is on a step, or nobody has listened yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
