@@ -7,6 +7,7 @@ from pydantic_core import PydanticUndefined
 
 from taskfleet.agent.settings import AgentSettings
 from taskfleet.controller.settings import OperatorSettings
+from taskfleet.evaluation.settings import EvaluationSettings
 from taskfleet.gateway.settings import GatewaySettings
 from taskfleet.settings import PREFIX, Settings
 
@@ -17,8 +18,9 @@ _OPENING = """\
 
 # Settings
 
-Operator, gateway and agent are told by environment variables, which the chart and the pools' pod template set. Most have a value of the chart
-([values.yaml](../../charts/taskfleet/values.yaml)); the rest are set by their variable, as text:
+Operator, gateway, agent and evaluator are told by environment variables, which the chart, the pools' pod template and the Jobs of
+evaluations set. Most have a value of the chart ([values.yaml](../../charts/taskfleet/values.yaml)); the rest are set by their variable, as
+text:
 
 ```yaml
 operator:
@@ -31,6 +33,11 @@ _PARTS: tuple[tuple[str, type[Settings], str], ...] = (
     ("Operator", OperatorSettings, ""),
     ("Gateway", GatewaySettings, ""),
     ("Agent", AgentSettings, "The pod template sets them, from the ServingClass and from the operator's settings.\n\n"),
+    (
+        "Evaluator",
+        EvaluationSettings,
+        "The operator sets them in the Job of an evaluation, from the TaskModel and from its own settings.\n\n",
+    ),
 )
 
 
