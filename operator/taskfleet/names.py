@@ -36,6 +36,11 @@ ANNOTATION_UNDO = f"{GROUP}/undo"  # the revision that serves: the one before it
 EVALUATOR_ACCOUNT = "taskfleet-evaluator"
 LABEL_EVALUATION = f"{GROUP}/evaluation"  # on Jobs and their pods: name of the TaskModelRevision that is measured
 
+# On these Jobs: what the operator has to know of them again.
+ANNOTATION_COMPARED_WITH = f"{GROUP}/compared-with"  # name of the stable TaskModelRevision
+ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_FINGERPRINT = f"{GROUP}/fingerprint"
+
 # The request header that says which requests belong together, for choices that stick to a conversation.
 CONVERSATION_HEADER = "x-taskfleet-conversation"
 
@@ -64,6 +69,13 @@ POOL_NAME_LENGTH = 48
 def peers_service(pool: str) -> str:
     """The headless Service under whose name DNS gives the addresses of all pods of a pool, Ready or not."""
     return f"{pool}-peers"
+
+
+def evaluation_job(revision: str, attempt: int) -> str:
+    """The Job that measures a revision for the `attempt`-th time, from 1. Of a long name the task's part is cut: the hash behind it says all."""
+    task, _, content = revision.rpartition("-")
+    end = f"-{content}-eval-{attempt}"
+    return f"{task[: 63 - len(end)].rstrip('-')}{end}"
 
 
 def account_subject(namespace: str, service_account: str) -> str:

@@ -330,7 +330,7 @@ Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-ti
 class GateStatus(Model):
     """Where the measurement for the gate stands."""
 
-    attempt: Annotated[int, Field(ge=1, le=100, description="Which try this is, from 1.")]
+    attempt: Annotated[int, Field(ge=1, le=1_000_000, description="Number of the measurement, from 1; the Job's name ends in it.")]
     job: Annotated[DnsLabel | None, Field(description="The Job that measures; its log has the outcome of every example.")] = None
     compared_with: Annotated[
         DnsLabel | None, Field(description="The stable revision on the same examples; none for the first revision.")

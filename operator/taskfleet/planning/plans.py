@@ -49,6 +49,8 @@ class EvaluationDraft:
     attempt: int
     evaluation: Evaluation
     dataset_digest: str | None  # what is expected, where it is known
+    fingerprint: str  # stands for the question that the Job answers (`gate.fingerprint`)
+    output_schema: str | None = None  # the candidate's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

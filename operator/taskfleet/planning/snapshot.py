@@ -138,6 +138,7 @@ class EvaluationView:
     revision: str
     compared_with: str | None
     attempt: int
+    fingerprint: str = ""  # of the question that it answers (`gate.fingerprint`)
     finished: bool = False
     report: EvaluationReport | None = None  # of a finished one; None: it ended without one
     message: str = ""  # why it has not started, or how it ended
