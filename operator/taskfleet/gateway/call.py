@@ -12,6 +12,7 @@ from taskfleet.gateway.places import Place
 from taskfleet.gateway.records import Key
 from taskfleet.gateway.request import InferenceRequest
 from taskfleet.gateway.routes import Target
+from taskfleet.gateway.tally import Tally
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.trace_context import TraceContext
 from taskfleet.gateway.tracing import RequestSpan
@@ -36,6 +37,10 @@ class Call:
     span: RequestSpan | None = None  # where spans are made
     began: float = field(default_factory=time.monotonic)
     meter: RevisionMeter | None = None  # of the revision that was tried last
+    cohort: Tally | None = None  # of the revision that was picked; none where the client pinned one
+    asked: Target | None = None  # what was tried last
+    asked_at: float = 0.0  # monotonic
+    cohort_broke: bool = False  # the picked revision broke off an attempt
     held: float = 0.0  # seconds that it has waited
     give_up: float | None = None  # monotonic; set at the first trouble
     rounds: int = 0  # over all pods, without success

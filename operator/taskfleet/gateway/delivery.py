@@ -45,7 +45,7 @@ async def relay(
         await response.prepare(request)
         await _pass_on(events, chunk, answer, response, call.place)
     except (ElsewhereError, EventTooLongError, ApiError) as error:
-        code = 502
+        code = error.status if isinstance(error, ApiError) else UpstreamFailedError.status
         await _break_off(request, call, response, error)
     except (ClientConnectionResetError, ConnectionResetError):
         code = CLIENT_GONE

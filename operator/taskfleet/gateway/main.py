@@ -19,12 +19,14 @@ from taskfleet.gateway.client_connection import ClientLimits, ClientServer
 from taskfleet.gateway.cors import Cors
 from taskfleet.gateway.hold import Changes, Hold
 from taskfleet.gateway.internal import InternalApi
+from taskfleet.gateway.measurement_stream import MeasurementStreams
 from taskfleet.gateway.meter import Meter, watch_loop
 from taskfleet.gateway.places import Places
 from taskfleet.gateway.proxy import Proxy
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.gateway.server import PublicApi
 from taskfleet.gateway.settings import AuthMode, GatewaySettings
+from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.tracing import Tracing
 from taskfleet.gateway.upstream import PoolTokens, Upstream
@@ -48,6 +50,8 @@ class Gateway:
 
     table: RouteTable
     meter: Meter
+    measurements: Measurements
+    streams: MeasurementStreams
     api: PublicApi
 
 
@@ -59,7 +63,16 @@ def assemble(
     table = RouteTable(on_change=changes.announce)
     hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
-    proxy = Proxy(table=table, changes=changes, hold=hold, upstream=sender, meter=meter, hold_seconds=settings.hold_seconds)
+    measurements = Measurements(held=lambda: hold.by_task)
+    proxy = Proxy(
+        table=table,
+        changes=changes,
+        hold=hold,
+        upstream=sender,
+        meter=meter,
+        measurements=measurements,
+        hold_seconds=settings.hold_seconds,
+    )
     api = PublicApi(
         table=table,
         access=access,
@@ -72,7 +85,7 @@ def assemble(
         tracing=tracing,
     )
     meter.observe(held=lambda: hold.count, open_requests=lambda: places.open, buffered=lambda: places.bytes, task_models=table.count)
-    return Gateway(table, meter, api)
+    return Gateway(table, meter, measurements, MeasurementStreams(measurements), api)
 
 
 def upstream(settings: GatewaySettings, tokens: PoolTokens) -> Upstream:
@@ -113,7 +126,7 @@ async def _serve(settings: GatewaySettings) -> None:
             # In a thread: it waits for the collector.
             stack.push_async_callback(asyncio.to_thread, tracing.close)
         gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, tracing=tracing)
-        watch = RouteWatch(kube, gateway.table, gateway.meter)
+        watch = RouteWatch(kube, gateway.table, gateway.meter, gateway.measurements)
         ready = False
 
         def not_ready() -> str | None:
@@ -124,6 +137,7 @@ async def _serve(settings: GatewaySettings) -> None:
             access=_reviews(settings, kube, settings.internal_audience),
             operator_subject=settings.operator_subject,
             registry=REGISTRY,
+            streams=gateway.streams,
             ready=not_ready,
             live=watch.trouble,
         )

@@ -17,10 +17,12 @@ from taskfleet.gateway.delivery import relay, whole
 from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError, UnsupportedEndpointError, UpstreamFailedError
 from taskfleet.gateway.hold import RETRY_AFTER, Changes, Hold
 from taskfleet.gateway.meter import CLIENT_GONE, NO_REVISION, Meter, RevisionMeter
+from taskfleet.gateway.outcome import count
 from taskfleet.gateway.pick import pick_pod, pick_revision
 from taskfleet.gateway.records import Endpoint
 from taskfleet.gateway.routes import RouteTable, Target
 from taskfleet.gateway.shaping import Kind
+from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.tracing import AttemptSpan
 from taskfleet.gateway.upstream import ElsewhereError, Load, Upstream
 from taskfleet.logs import fields
@@ -43,12 +45,23 @@ _NONE: frozenset[str] = frozenset()
 class Proxy:
     """Answers requests of callers who may ask."""
 
-    def __init__(self, *, table: RouteTable, changes: Changes, hold: Hold, upstream: Upstream, meter: Meter, hold_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        table: RouteTable,
+        changes: Changes,
+        hold: Hold,
+        upstream: Upstream,
+        meter: Meter,
+        measurements: Measurements,
+        hold_seconds: float,
+    ) -> None:
         self._table = table
         self._changes = changes
         self._hold = hold
         self._upstream = upstream
         self._meter = meter
+        self._measurements = measurements
         self._hold_seconds = hold_seconds
         self._load = Load()
 
@@ -63,6 +76,7 @@ class Proxy:
             raise
         except Exception:
             code = 500
+            call.cohort = None  # the gateway's own fault says nothing about a revision
             raise
         finally:
             self._ended(call, code)
@@ -73,6 +87,7 @@ class Proxy:
             meter = self._meter.of(call.task, NO_REVISION)
         if meter is not None:
             meter.ended(code, time.monotonic() - call.began)
+        count(call, code, time.monotonic())
         if call.span is not None:
             call.span.status = code
             if call.held:
@@ -82,7 +97,9 @@ class Proxy:
         while True:
             target, endpoint = self._choose(call) or await self._wait(call)
             meter = call.meter = self._meter.of(call.task, target.revision.name)
+            tally = self._measurements.of(target.revision)
             meter.in_flight.inc()
+            tally.in_flight += 1
             self._load.enter(endpoint.address)
             try:
                 return await self._attempt(request, call, target, endpoint, meter)
@@ -91,6 +108,7 @@ class Proxy:
             finally:
                 self._load.leave(endpoint.address)
                 meter.in_flight.dec()
+                tally.in_flight -= 1
 
     def _go_elsewhere(self, call: Call, target: Target, endpoint: Endpoint, elsewhere: ElsewhereError) -> None:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
@@ -105,6 +123,8 @@ class Proxy:
         self._give_up(call)
         if elsewhere.executed:
             call.executed += 1
+            if call.cohort is not None and call.cohort.revision.uid == target.revision.uid:
+                call.cohort_broke = True
             if call.executed > 1:
                 raise UpstreamFailedError("The model broke off before it answered, twice", retry_after=RETRY_AFTER)
 
@@ -123,8 +143,11 @@ class Proxy:
         if route is None:
             return ()
         if len(route.targets) == 1:
+            call.cohort = self._measurements.of(route.targets[0].revision)
             return route.targets
         picked = pick_revision(route.targets, call.conversation())
+        if picked is not None and not call.executed:
+            call.cohort = self._measurements.of(picked.revision)
         # A candidate that all its pods refuse was revoked, and the stable revision answers: nobody waits for a watch.
         return [target for target in (picked, *route.targets) if target is not None and (target is picked or target.revision.promoted)]
 
@@ -203,7 +226,8 @@ class Proxy:
         body: bytes,
         span: AttemptSpan | None,
     ) -> tuple[web.StreamResponse, int]:
-        path, stream, within = PATHS[call.inference.kind], call.inference.stream, call.deadline - time.monotonic()
+        call.asked, call.asked_at = target, time.monotonic()
+        path, stream, within = PATHS[call.inference.kind], call.inference.stream, call.deadline - call.asked_at
         answer = await self._upstream.ask(
             endpoint,
             path,

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from taskfleet.gateway.meter import Meter
-from taskfleet.gateway.records import UnreadableObjectError, pool_record, revision_record, slice_record, task_record
+from taskfleet.gateway.records import Key, UnreadableObjectError, pool_record, revision_record, slice_record, task_record
 from taskfleet.gateway.routes import RouteTable
+from taskfleet.gateway.tally import Measurements
 from taskfleet.kube.client import Kube
 from taskfleet.kube.reflector import Reflector
 from taskfleet.kube.resources import ENDPOINT_SLICES, MODEL_POOLS, TASK_MODEL_REVISIONS, TASK_MODELS
@@ -25,9 +26,10 @@ KubernetesObject = dict[str, Any]
 class RouteWatch:
     """The watches."""
 
-    def __init__(self, kube: Kube, table: RouteTable, meter: Meter) -> None:
+    def __init__(self, kube: Kube, table: RouteTable, meter: Meter, measurements: Measurements) -> None:
         self._table = table
         self._meter = meter
+        self._measurements = measurements
         self._reflectors = (
             Reflector(kube, TASK_MODELS, on_upsert=_tolerant(self._put_task), on_delete=self._remove_task),
             Reflector(kube, TASK_MODEL_REVISIONS, on_upsert=_tolerant(self._put_revision), on_delete=self._remove_revision),
@@ -58,21 +60,27 @@ class RouteWatch:
     def _put_task(self, item: KubernetesObject) -> None:
         record = task_record(item)
         if record.deleted:
-            self._meter.forget_task(record.key)
+            self._forget_task(record.key)
         self._table.put_task(record)
 
     def _remove_task(self, item: KubernetesObject) -> None:
         key = (item["metadata"]["namespace"], item["metadata"]["name"])
         self._table.remove_task(key)
+        self._forget_task(key)
+
+    def _forget_task(self, key: Key) -> None:
         self._meter.forget_task(key)
+        self._measurements.forget_task(key)
 
     def _put_revision(self, item: KubernetesObject) -> None:
         self._table.put_revision(revision_record(item))
 
     def _remove_revision(self, item: KubernetesObject) -> None:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        task = (namespace, item["spec"]["taskModelName"])
         self._table.remove_revision(namespace, name)
-        self._meter.forget_revision((namespace, item["spec"]["taskModelName"]), name)
+        self._meter.forget_revision(task, name)
+        self._measurements.forget_revision(task, name)
 
     def _put_pool(self, item: KubernetesObject) -> None:
         self._table.put_pool(pool_record(item))

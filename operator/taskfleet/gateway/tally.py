@@ -1,0 +1,144 @@
+"""Counts of what became of requests, per revision: what a rollout is judged by and what scaling looks at. Told to the operator by `measurement_stream`.
+
+They are plain integers, because every request counts. What each stands for: `api.measurements`; what counts as what: `outcome`.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from taskfleet.api.measurements import (
+    LATENCY_BOUNDS_SECONDS,
+    Counts,
+    MeasurementBatch,
+    RevisionCounts,
+    TaskDemand,
+    latency_bucket,
+)
+from taskfleet.gateway.records import Key, RevisionRecord
+
+_NO_DEMAND = (0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class Figures:
+    """The counts of `api.measurements.Counts`, as they grow."""
+
+    requests: int = 0
+    errors: int = 0
+    checked: int = 0
+    invalid: int = 0
+    good: int = 0
+    bad: int = 0
+    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1))
+
+    def counts(self) -> Counts:
+        """As they are now."""
+        return Counts(
+            requests=self.requests,
+            errors=self.errors,
+            checked=self.checked,
+            invalid=self.invalid,
+            good=self.good,
+            bad=self.bad,
+            latency=tuple((bucket, count) for bucket, count in enumerate(self.latency) if count),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """One revision. `version` grows with every count, so that a stream sees what has changed; `in_flight` is no count but what is at pods now."""
+
+    revision: RevisionRecord
+    live: Figures = field(default_factory=Figures)
+    in_flight: int = 0
+    version: int = 0
+
+    def ended(self, *, error: bool, seconds: float | None) -> None:
+        """A live request came to its end; `seconds` where it was answered well by this revision."""
+        live = self.live
+        live.requests += 1
+        if error:
+            live.errors += 1
+        elif seconds is not None:
+            live.latency[latency_bucket(seconds)] += 1
+        self.version += 1
+
+    def counts(self) -> RevisionCounts:
+        """As they are now."""
+        record = self.revision
+        return RevisionCounts(
+            namespace=record.namespace, task_model=record.task_model, revision=record.name, uid=record.uid, live=self.live.counts()
+        )
+
+
+class Measurements:
+    """All counts of this process. `held`: requests that wait for a pod, by task."""
+
+    def __init__(self, held: Callable[[], Mapping[Key, int]]) -> None:
+        self.held = held
+        self.replica = secrets.token_hex(8)
+        self._tallies: dict[Key, dict[str, Tally]] = {}  # by task, then by UID
+
+    def of(self, revision: RevisionRecord) -> Tally:
+        """The tally of a revision that is in the routes."""
+        task = (revision.namespace, revision.task_model)
+        revisions = self._tallies.get(task) or self._tallies.setdefault(task, {})
+        return revisions.get(revision.uid) or revisions.setdefault(revision.uid, Tally(revision))
+
+    def forget_task(self, task: Key) -> None:
+        """The TaskModel is gone."""
+        self._tallies.pop(task, None)
+
+    def forget_revision(self, task: Key, name: str) -> None:
+        """The TaskModelRevision is gone."""
+        revisions = self._tallies.get(task, {})
+        for uid in [uid for uid, tally in revisions.items() if tally.revision.name == name]:
+            del revisions[uid]
+
+    def tallies(self) -> list[Tally]:
+        """All there are."""
+        return [tally for revisions in self._tallies.values() for tally in revisions.values()]
+
+
+class Reader:
+    """What one stream has told, and so what is new to it."""
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._measurements = measurements
+        self._told: dict[str, int] = {}  # versions by UID
+        self._demand: dict[Key, tuple[int, int]] = {}
+
+    def changes(self) -> MeasurementBatch | None:
+        """What has changed since the last call, the first time everything; None where nothing has."""
+        tallies = self._measurements.tallies()
+        told = self._told
+        changed = [tally for tally in tallies if told.get(tally.revision.uid) != tally.version]
+        self._told = {tally.revision.uid: tally.version for tally in tallies} if changed or len(tallies) != len(told) else told
+        demand, before = self._current_demand(tallies), self._demand
+        self._demand = demand
+        moved = [key for key in demand.keys() | before.keys() if demand.get(key, _NO_DEMAND) != before.get(key, _NO_DEMAND)]
+        if not changed and not moved:
+            return None
+        return MeasurementBatch(
+            replica=self._measurements.replica,
+            revisions=tuple(tally.counts() for tally in changed),
+            demand=tuple(_demand(key, *demand.get(key, _NO_DEMAND)) for key in sorted(moved)),
+        )
+
+    def nothing(self) -> MeasurementBatch:
+        """A sign of life."""
+        return MeasurementBatch(replica=self._measurements.replica)
+
+    def _current_demand(self, tallies: list[Tally]) -> dict[Key, tuple[int, int]]:
+        in_flight: defaultdict[Key, int] = defaultdict(int)
+        for tally in tallies:
+            if tally.in_flight:
+                in_flight[tally.revision.namespace, tally.revision.task_model] += tally.in_flight
+        held = self._measurements.held()
+        return {key: (held.get(key, 0), in_flight.get(key, 0)) for key in held.keys() | in_flight.keys()}
+
+
+def _demand(key: Key, held: int, in_flight: int) -> TaskDemand:
+    return TaskDemand(namespace=key[0], task_model=key[1], held=held, in_flight=in_flight)

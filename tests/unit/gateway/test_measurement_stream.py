@@ -1,0 +1,193 @@
+"""The stream of measurements over real connections: who may read it, what it tells and when it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from taskfleet.api.measurements import MEASUREMENTS_PATH, MeasurementBatch, RevisionCounts, TaskDemand
+from taskfleet.gateway import measurement_stream
+from taskfleet.gateway.auth import KubernetesAccess
+from taskfleet.gateway.internal import InternalApi
+from taskfleet.kube.identity import Identity
+from taskfleet.names import INTERNAL_AUDIENCE
+from tests.unit.gateway.pods import Pod
+from tests.unit.gateway.waiting import until
+from tests.unit.gateway.world import MODEL, World, running, serve
+
+OPERATOR = "system:serviceaccount:taskfleet-system:taskfleet-operator"
+
+
+class Tokens:
+    """A token is its bearer's name."""
+
+    async def review_token(self, token: str, audiences: tuple[str, ...]) -> Identity | None:
+        return Identity(username=token, audiences=audiences)
+
+    async def review_access(self, *_: object, **__: object) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement_stream, "CHANGES_SECONDS", 0.01)
+
+
+@dataclass
+class Lines:
+    """A stream as the operator reads it."""
+
+    response: aiohttp.ClientResponse
+
+    async def next(self) -> MeasurementBatch:
+        return MeasurementBatch.model_validate_json(await asyncio.wait_for(self.response.content.readline(), 10))
+
+    async def end(self) -> bytes:
+        return await asyncio.wait_for(self.response.content.read(), 10)
+
+
+@dataclass
+class Internal:
+    """The internal port of a gateway."""
+
+    url: str
+    client: aiohttp.ClientSession
+    runner: web.AppRunner
+
+    @asynccontextmanager
+    async def lines(self) -> AsyncIterator[Lines]:
+        async with self.client.get(self.url + MEASUREMENTS_PATH, headers={"Authorization": f"Bearer {OPERATOR}"}) as response:
+            assert response.status == 200
+            assert response.content_type == "application/x-ndjson"
+            yield Lines(response)
+
+
+@asynccontextmanager
+async def internal(world: World) -> AsyncIterator[Internal]:
+    api = InternalApi(
+        table=world.table,
+        access=KubernetesAccess(Tokens(), audience=INTERNAL_AUDIENCE, timeout=3, clock=lambda: 0.0),
+        operator_subject=OPERATOR,
+        registry=world.registry,
+        streams=world.gateway.streams,
+        ready=lambda: None,
+        live=lambda: None,
+    )
+    runner = web.AppRunner(api.application())
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield Internal(f"http://{host}:{port}", world.client, runner)
+    finally:
+        await runner.cleanup()
+
+
+async def ask(world: World) -> None:
+    async with world.post() as response:
+        assert response.status == 200
+        await response.read()
+
+
+def only(batch: MeasurementBatch) -> RevisionCounts:
+    (found,) = batch.revisions
+    return found
+
+
+async def test_first_line_has_everything_and_the_next_ones_what_has_changed() -> None:
+    async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port:
+        await ask(world)
+        async with port.lines() as lines:
+            first = await lines.next()
+            assert (only(first).namespace, only(first).task_model, only(first).uid) == ("finance", "vendor", "uid-vendor-1")
+            assert only(first).live.requests == 1
+            await ask(world)
+            second = await lines.next()
+            assert only(second).live.requests == 2
+            assert first.replica == second.replica
+        async with port.lines() as again:
+            assert only(await again.next()).live.requests == 2
+
+
+async def test_nothing_new_is_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement_stream, "HEARTBEAT_SECONDS", 0.01)
+    async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port, port.lines() as lines:
+        await lines.next()
+        await ask(world)
+        while not (batch := await lines.next()).revisions:
+            assert batch.demand == ()
+        for _ in range(3):
+            assert (await lines.next()).revisions == ()
+
+
+async def test_demand_tells_what_waits_and_what_is_at_pods() -> None:
+    async with Pod("a", models={MODEL}) as pod, running() as world, internal(world) as port, port.lines() as lines:
+        serve(world.table)
+        pod.gate.clear()
+        waiting = asyncio.create_task(ask(world))
+        await until(lambda: world.figure("held_requests"))
+        while not (batch := await lines.next()).demand:
+            pass
+        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor", held=1, in_flight=0),)
+        pod.answer = _gated
+        serve(world.table, pod)
+        while not (batch := await lines.next()).demand:
+            pass
+        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor", held=0, in_flight=1),)
+        pod.gate.set()
+        await waiting
+        while not (batch := await lines.next()).demand:
+            pass
+        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor"),)
+
+
+async def test_counts_of_what_is_deleted_are_gone() -> None:
+    async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port:
+        await ask(world)
+        world.gateway.measurements.forget_revision(("finance", "vendor"), "vendor-1")
+        async with port.lines() as lines:
+            assert (await lines.next()).revisions == ()
+        await ask(world)
+        world.gateway.measurements.forget_task(("finance", "vendor"))
+        async with port.lines() as lines:
+            assert (await lines.next()).revisions == ()
+
+
+@pytest.mark.parametrize("bearer", ["", "system:serviceaccount:finance:taskfleet-operator", "system:serviceaccount:taskfleet-system:other"])
+async def test_only_the_operator_may_read(bearer: str) -> None:
+    async with running() as world, internal(world) as port:
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        async with port.client.get(port.url + MEASUREMENTS_PATH, headers=headers) as response:
+            assert response.status == (404 if bearer else 401)
+
+
+async def test_streams_end_with_the_process() -> None:
+    async with running() as world, internal(world) as port, port.lines() as lines:
+        await lines.next()
+        await asyncio.wait_for(port.runner.cleanup(), 10)
+        await lines.end()
+
+
+async def test_newest_streams_stay_when_there_are_too_many() -> None:
+    async with running() as world, internal(world) as port, AsyncExitStack() as stack:
+        streams = []
+        for _ in range(measurement_stream.MAX_STREAMS + 1):
+            streams.append(await stack.enter_async_context(port.lines()))
+            await streams[-1].next()
+        await streams[0].end()
+        async with Pod("a", models={MODEL}) as pod:
+            serve(world.table, pod)
+            await ask(world)
+            for lines in streams[1:]:
+                while not (batch := await lines.next()).revisions:
+                    pass
+                assert only(batch).live.requests == 1
+
+
+async def _gated(pod: Pod, _request: web.Request, body: dict[str, object]) -> web.StreamResponse:
+    await pod.gate.wait()
+    return web.json_response({"model": body["model"], "choices": []})
