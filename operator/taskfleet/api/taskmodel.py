@@ -227,7 +227,8 @@ class Dataset(Model):
     config_map_name: Annotated[DnsSubdomain | None, Field(description="A ConfigMap of the namespace.")] = None
     key: Annotated[CredentialsKey, Field(description="Key of the ConfigMap, or file of the artifact.")] = "golden.jsonl"
     source: Annotated[SourceUrl | None, Field(description="An artifact.")] = None
-    digest: Annotated[Digest | None, Field(description="Its digest.")] = None
+    digest: Annotated[Digest | None, Field(description="Its digest: of the manifest in a registry, of the file elsewhere.")] = None
+    credentials_key: Annotated[CredentialsKey | None, Field(description="Entry of the namespace's Secret taskfleet-credentials.")] = None
 
 
 class Metric(StrEnum):

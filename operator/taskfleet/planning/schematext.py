@@ -21,7 +21,8 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """The JSON data of a text in which `fault` finds none."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -34,7 +35,7 @@ def _parsed(text: str) -> Any:
 def fault(text: str) -> str | None:
     """Why the text is not a JSON Schema, in one line; None where it is one. Drafts 3 to 2020-12, by `$schema`; 2020-12 without it."""
     try:
-        schema = _parsed(text)
+        schema = parsed(text)
         if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
             return "a JSON Schema is an object, and its $schema a text"
         validators.validator_for(schema, default=validators.Draft202012Validator).check_schema(schema)
