@@ -1,14 +1,11 @@
 """What an evaluation measured: handed from the evaluator's Job to the operator, and kept in the status of the revision."""
 
-import hashlib
-import json
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from taskfleet.api.fields import Digest, DnsLabel, Model, Percent
-from taskfleet.api.taskmodel import Evaluation
 
 # The Job hands its report back as the termination message of its container, which Kubernetes cuts at 4,096 bytes.
 MAX_REPORT_BYTES = 4096
@@ -61,14 +58,3 @@ class EvaluationReport(Model):
     finished_at: Annotated[
         str | None, Field(max_length=32, json_schema_extra={"format": "date-time"}, description="When it was measured.")
     ] = None
-
-
-def settings_digest(evaluation: Evaluation) -> str:
-    """Stands for the settings that shape scores: the scorer, and which artifact the golden set is. A ConfigMap's text has a digest of its own."""
-    shaping = {
-        "metric": evaluation.metric.value,
-        "tolerance": evaluation.tolerance_percent,
-        "judge": evaluation.judge.to_json() if evaluation.judge is not None else None,
-        "dataset": evaluation.dataset.to_json() if evaluation.dataset.source is not None else None,
-    }
-    return f"sha256:{hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()}"

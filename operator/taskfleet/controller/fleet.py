@@ -19,6 +19,7 @@ from taskfleet.controller.keys import PoolKey, TaskKey
 from taskfleet.controller.metrics import ConditionCounts
 from taskfleet.kube.resources import (
     DEPLOYMENTS,
+    JOBS,
     MODEL_POOLS,
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -49,13 +50,18 @@ class Fleet:
         self._cache = cache
         self._revisions: dict[TaskKey, set[str]] = {}
         self._pods: dict[PoolKey, set[str]] = {}
+        self._evaluation_jobs: dict[TaskKey, set[str]] = {}
+        self._evaluation_pods: dict[TaskKey, set[str]] = {}
 
     def index(self, change: Change) -> None:
-        """Keeps revisions by task and pods by pool, so that one task's decision doesn't look at all the others'."""
+        """Keeps revisions and evaluations by task and pods by pool, so that one task's decision doesn't look at all the others'."""
         if change.resource is TASK_MODEL_REVISIONS:
             _move(self._revisions, task_of_revision(change.old), task_of_revision(change.new), change.any)
         elif change.resource is PODS:
             _move(self._pods, pool_of_child(change.old), pool_of_child(change.new), change.any)
+            _move(self._evaluation_pods, task_of_evaluation(change.old), task_of_evaluation(change.new), change.any)
+        elif change.resource is JOBS:
+            _move(self._evaluation_jobs, task_of_evaluation(change.old), task_of_evaluation(change.new), change.any)
 
     def task(self, key: TaskKey) -> TaskModel | Unreadable | None:
         return self._cache.parsed(TASK_MODELS, TaskModel, key.name, key.namespace)
@@ -121,6 +127,19 @@ class Fleet:
         found = [self._cache.get(PODS, name, key.namespace) for name in sorted(self._pods.get(key, ()))]
         return tuple(pod for pod in found if pod is not None and pod["metadata"]["labels"].get(names.LABEL_POOL_UID) == pool_uid)
 
+    def evaluation_jobs(self, task: TaskKey) -> tuple[Json, ...]:
+        """Jobs that measure revisions of the task; those that are being deleted count no more."""
+        found = [self.evaluation_job(task.namespace, name) for name in sorted(self._evaluation_jobs.get(task, ()))]
+        return tuple(job for job in found if job is not None and "deletionTimestamp" not in job["metadata"])
+
+    def evaluation_job(self, namespace: str, name: str) -> Json | None:
+        return self._cache.get(JOBS, name, namespace) if self._cache.is_ours(JOBS, name, namespace) else None
+
+    def evaluation_pods(self, task: TaskKey) -> tuple[Json, ...]:
+        """Pods of these Jobs, of whichever."""
+        found = [self._cache.get(PODS, name, task.namespace) for name in sorted(self._evaluation_pods.get(task, ()))]
+        return tuple(pod for pod in found if pod is not None)
+
     def task_keys(self, namespace: str | None = None) -> Iterable[TaskKey]:
         """Of all TaskModels, those that can't be parsed among them."""
         for body in self._cache.bodies(TASK_MODELS, namespace):
@@ -158,6 +177,13 @@ def pool_of_child(body: Json | None) -> PoolKey | None:
     """The pool that a child or a pod says it belongs to."""
     name = ((body or {}).get("metadata", {}).get("labels") or {}).get(names.LABEL_POOL)
     return PoolKey(body["metadata"].get("namespace", ""), name) if body is not None and name else None
+
+
+def task_of_evaluation(body: Json | None) -> TaskKey | None:
+    """The TaskModel whose revision a Job, or a pod of one, measures."""
+    labels = (body or {}).get("metadata", {}).get("labels") or {}
+    name = labels.get(names.LABEL_TASK_MODEL) if names.LABEL_EVALUATION in labels else None
+    return TaskKey(body["metadata"].get("namespace", ""), name) if body is not None and name else None
 
 
 def task_of_revision(body: Json | None) -> TaskKey | None:

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from taskfleet import names
 from taskfleet.artifacts.addresses import parse_networks
-from taskfleet.resources.settings import PoolSettings
+from taskfleet.resources.settings import EvaluatorSettings, PoolSettings
 from taskfleet.settings import Settings
 
 
@@ -27,7 +27,14 @@ class OperatorSettings(Settings):
         9090
     )
     gateway_url: Annotated[str, Field(description="Address of the gateway for people; goes into the status of TaskModels.")] = ""
+    gateway_audience: Annotated[str, Field(min_length=1, description="What tokens of the gateway's clients must be issued for.")] = (
+        names.GATEWAY_AUDIENCE
+    )
+    gateway_cluster_url: Annotated[
+        str, Field(description="Address of the gateway for evaluations; the gateway's Service in the operator's namespace if empty.")
+    ] = ""
 
+    evaluator_image: Annotated[str, Field(description="Image of the Jobs that run golden sets; the agent's if empty.")] = ""
     agent_image: Annotated[str, Field(min_length=1, description="Image of the agent; the operator's own.")]
     agent_image_pull_policy: Annotated[Literal["Always", "IfNotPresent", "Never"], Field(description="When to pull it.")] = "IfNotPresent"
     insecure_registries: Annotated[str, Field(description="Comma-separated hosts of registries that agents ask over plain http.")] = ""
@@ -97,6 +104,21 @@ class OperatorSettings(Settings):
             agent_image=self.agent_image,
             operator_namespace=self.namespace,
             agent_image_pull_policy=self.agent_image_pull_policy,
+            insecure_registries=self.insecure_registries,
+            allowed_networks=self.allowed_networks,
+            log_level=self.log_level,
+            log_style=self.log_style,
+        )
+
+    @property
+    def evaluator_settings(self) -> EvaluatorSettings:
+        """What shapes the Jobs of evaluations."""
+        gateway = self.gateway_cluster_url or f"http://{self.gateway_service}.{self.namespace}.svc"
+        return EvaluatorSettings(
+            image=self.evaluator_image or self.agent_image,
+            image_pull_policy=self.agent_image_pull_policy,
+            gateway_url=f"{gateway.rstrip('/')}/v1",
+            audience=self.gateway_audience,
             insecure_registries=self.insecure_registries,
             allowed_networks=self.allowed_networks,
             log_level=self.log_level,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller.cache import Change, Json
-from taskfleet.controller.fleet import Fleet, is_offered, pool_of_child, task_of_revision
+from taskfleet.controller.fleet import Fleet, is_offered, pool_of_child, task_of_evaluation, task_of_revision
 from taskfleet.controller.keys import ClassKey, Key, PoolKey, TaskKey
 from taskfleet.kube.resources import (
     MODEL_POOLS,
@@ -40,8 +40,9 @@ def keys_of(change: Change, fleet: Fleet) -> Iterator[Key]:
     elif change.resource is PERSISTENT_VOLUME_CLAIMS:
         yield from _of_claim(change, fleet)
     else:
-        # Children and pods; an object whose label was changed belongs to two pools at this moment.
-        yield from {key for body in (change.old, change.new) if (key := pool_of_child(body)) is not None}
+        # Children, Jobs and pods; an object whose label was changed belongs to two pools at this moment.
+        for owner_of in (pool_of_child, task_of_evaluation):
+            yield from {key for body in (change.old, change.new) if (key := owner_of(body)) is not None}
 
 
 def _task_key(body: Json) -> TaskKey:

@@ -4,10 +4,12 @@ from taskfleet import names
 from taskfleet.controller.relist import Watched
 from taskfleet.controller.writer import CHILDREN
 from taskfleet.kube.resources import (
+    JOBS,
     MODEL_POOLS,
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVING_CLASSES,
     TASK_MODEL_REVISIONS,
     TASK_MODELS,
@@ -15,6 +17,8 @@ from taskfleet.kube.resources import (
 
 # Chosen by the API server: other people's Deployments, pods and claims cost nothing here.
 _OF_POOLS = names.LABEL_POOL
+# Pods and accounts of pools and of evaluations: what they have in common.
+_OURS = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
 WATCHED = (
     Watched(NAMESPACES),
@@ -23,5 +27,7 @@ WATCHED = (
     Watched(TASK_MODEL_REVISIONS),
     Watched(MODEL_POOLS),
     Watched(PERSISTENT_VOLUME_CLAIMS, f"{names.LABEL_ARTIFACTS}={names.ARTIFACTS_OFFERED}"),
-    *(Watched(resource, _OF_POOLS) for resource in (*CHILDREN, PODS)),
+    Watched(PODS, _OURS),
+    Watched(JOBS, names.LABEL_EVALUATION),
+    *(Watched(resource, _OURS if resource is SERVICE_ACCOUNTS else _OF_POOLS) for resource in CHILDREN),
 )

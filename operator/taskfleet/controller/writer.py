@@ -23,6 +23,7 @@ from taskfleet.kube.errors import ConflictError, ForbiddenError, InvalidError, K
 from taskfleet.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    JOBS,
     NETWORK_POLICIES,
     POD_DISRUPTION_BUDGETS,
     SERVICE_ACCOUNTS,
@@ -36,6 +37,8 @@ from taskfleet.resources.custom_objects import status_of
 log = logging.getLogger(__name__)
 
 CHILDREN = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, POD_DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
+# Known to the watches by their label only.
+_SEEN_BY_LABEL = frozenset({*CHILDREN, JOBS})
 _CHILD_BY_KIND = {resource.kind: resource for resource in CHILDREN}
 
 _OUR_CONDITIONS = frozenset(kind.value for kind in ConditionType)
@@ -149,7 +152,7 @@ class Writer:
         """The object of that name, if it is ours; children without our label are known to no watch. Raises RefusedError where it is somebody else's."""
         live = self._cache.get(resource, key[1], key[0])
         ours = live is not None and self._cache.is_ours(resource, key[1], key[0])
-        if live is None and resource in CHILDREN:
+        if live is None and resource in _SEEN_BY_LABEL:
             try:
                 found = (await self._kube.list(resource, namespace=key[0], field_selector=f"metadata.name={key[1]}")).items
             except KubeError as error:

@@ -76,5 +76,7 @@ def settings_digest(evaluation: Evaluation) -> str:
         "tolerancePercent": evaluation.tolerance_percent,
         # Which credentials open the judge's door changes nothing of what it says.
         "judge": evaluation.judge.model_copy(update={"credentials_key": None}).to_json() if evaluation.judge else None,
+        # A ConfigMap's text has a digest of its own in each report; an artifact is known by what pins it.
+        "dataset": evaluation.dataset.to_json() if evaluation.dataset.source is not None else None,
     }
     return "sha256:" + hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()

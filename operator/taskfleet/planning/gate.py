@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 
 from taskfleet import names
 from taskfleet.api.conditions import Reason
-from taskfleet.api.evaluation import EvaluationReport, Measured, settings_digest
+from taskfleet.api.evaluation import EvaluationReport, Measured
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import Evaluation, GateStatus
+from taskfleet.evaluation.settings import settings_digest
 from taskfleet.planning.conditions import timestamp
 from taskfleet.planning.gate_policy import objection, policy_in_words, unmeasured, verdict_in_words
 from taskfleet.planning.plans import EvaluationDraft

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.api.evaluation import EvaluationReport, Figures, Measured, settings_digest
+from taskfleet.api.evaluation import EvaluationReport, Figures, Measured
 from taskfleet.api.taskmodel import Evaluation
+from taskfleet.evaluation.settings import settings_digest
 from taskfleet.planning import gate
 from taskfleet.planning.gate import Decision, Failed, Gate, Hold, Passed, Retry, Running
 from taskfleet.planning.plans import EvaluationDraft
