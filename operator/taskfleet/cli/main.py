@@ -6,11 +6,13 @@ import sys
 import typer
 
 from taskfleet import __version__
+from taskfleet.cli.rollout import commands as rollout
 from taskfleet.settings import SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Fleets of task models on Kubernetes.")
 agent_app = typer.Typer(no_args_is_help=True, help="The sidecar of a pool's pods.")
 app.add_typer(agent_app, name="agent")
+app.add_typer(rollout.app, name="rollout")
 
 
 @app.command()

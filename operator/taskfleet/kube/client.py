@@ -3,7 +3,7 @@
 Raw paths and plain dictionaries rather than the generated classes: these cost ten times the time and drop fields that they don't know.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -64,6 +64,16 @@ class Kube:
     async def connect(cls, *, user_agent: str, qps: float = 50, burst: int = 100) -> "Kube":
         """In a pod with its ServiceAccount; elsewhere with KUBECONFIG. `qps`: requests a second over time, `burst`: at once."""
         return cls(await Connection.open(user_agent=user_agent, qps=qps, burst=burst))
+
+    @classmethod
+    async def connect_as_user(cls, *, user_agent: str, kubeconfig: str | None = None, context: str | None = None) -> "Kube":
+        """With a person's kubeconfig, as kubectl would: a file, or KUBECONFIG, or the one at home; its current context, or another one."""
+        return cls(await Connection.of_kubeconfig(user_agent=user_agent, path=kubeconfig, context=context, qps=50, burst=100))
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that the kubeconfig's context names; empty where it names none."""
+        return self._connection.namespace
 
     async def close(self) -> None:
         await self._connection.close()
@@ -132,6 +142,28 @@ class Kube:
             "PATCH",
             resource.path(metadata.get("namespace", ""), metadata["name"], "status"),
             query={"fieldManager": names.FIELD_MANAGER},
+            body=body,
+            content_type=MERGE_PATCH,
+        )
+
+    async def annotate(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        annotations: Mapping[str, str | None],
+        *,
+        resource_version: str,
+        field_manager: str,
+    ) -> Json:
+        """Sets annotations, and removes those with None. Raises ConflictError where `resource_version` is not the current one."""
+        body = {"metadata": {"resourceVersion": resource_version, "annotations": dict(annotations)}}
+        return await self._connection.request(
+            "patch",
+            resource.plural,
+            "PATCH",
+            resource.path(namespace, name),
+            query={"fieldManager": field_manager},
             body=body,
             content_type=MERGE_PATCH,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -25,9 +26,10 @@ _NOT_LIMITED = frozenset({"leases"})
 class Connection:
     """One pooled session with the API server."""
 
-    def __init__(self, api: ApiClient, limit: RateLimit) -> None:
+    def __init__(self, api: ApiClient, limit: RateLimit, *, namespace: str = "") -> None:
         self._api = api
         self._limit = limit
+        self.namespace = namespace  # of the kubeconfig's context; empty where it names none
 
     @classmethod
     async def open(cls, *, user_agent: str, qps: float, burst: int) -> "Connection":
@@ -37,15 +39,22 @@ class Connection:
             load_incluster_config(client_configuration=configuration)
         except ConfigException:
             try:
-                # The client reads the variable when it is imported, which is too early for whoever sets it later.
-                await load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
+                await _load(configuration, path=None, context=None)
             except (ConfigException, OSError) as error:
                 raise KubeError(f"there is neither a pod's ServiceAccount nor a usable KUBECONFIG: {error}") from error
-        # The machine's proxy settings are for the world outside; an API server behind a proxy has it in its kubeconfig (`proxy-url`).
-        configuration.client_session_kwargs = {"trust_env": False}
-        api = ApiClient(configuration)
-        api.user_agent = user_agent
-        return cls(api, RateLimit(qps=qps, burst=burst))
+        return cls(_client(configuration, user_agent), RateLimit(qps=qps, burst=burst))
+
+    @classmethod
+    async def of_kubeconfig(cls, *, user_agent: str, path: str | None, context: str | None, qps: float, burst: int) -> "Connection":
+        """As kubectl connects: `path`, else KUBECONFIG (several files with a colon between), else ~/.kube/config. Raises KubeError."""
+        configuration = Configuration()
+        try:
+            loader = await _load(configuration, path=path, context=context)
+        # The client lets some of what a damaged file holds through as the parser's or Python's own errors.
+        except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+            raise KubeError(f"no usable kubeconfig: {error}") from error
+        namespace = loader.current_context["context"].get("namespace") or ""
+        return cls(_client(configuration, user_agent), RateLimit(qps=qps, burst=burst), namespace=namespace)
 
     async def close(self) -> None:
         await self._api.close()
@@ -132,3 +141,16 @@ class Connection:
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         _, url, _, _, _ = await self._api.param_serialize(method, path, query_params=list((query or {}).items()))
         return await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limits)
+
+
+async def _load(configuration: Configuration, *, path: str | None, context: str | None) -> Any:
+    # The client reads the variable when it is imported, which is too early for whoever sets it later.
+    return await load_kube_config(config_file=path or os.environ.get("KUBECONFIG"), context=context, client_configuration=configuration)
+
+
+def _client(configuration: Configuration, user_agent: str) -> ApiClient:
+    # The machine's proxy settings are for the world outside; an API server behind a proxy has it in its kubeconfig (`proxy-url`).
+    configuration.client_session_kwargs = {"trust_env": False}
+    api = ApiClient(configuration)
+    api.user_agent = user_agent
+    return api
