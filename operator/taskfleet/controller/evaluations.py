@@ -6,6 +6,7 @@ What is to be measured, and when, is decided in `planning.gate`.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import Dataset, TaskModel
@@ -24,6 +25,25 @@ from taskfleet.resources.observed_evaluation import evaluation_view
 from taskfleet.resources.settings import EvaluatorSettings
 
 
+class Evaluations(Protocol):
+    """What the work on a TaskModel needs of its evaluations. Whatever waits raises RetryError."""
+
+    def views(self, key: TaskKey) -> tuple[EvaluationView, ...]:
+        """All of the task's that there are."""
+
+    async def dataset(self, task: TaskModel) -> DatasetView | None:
+        """The golden set; None where the operator can't see it."""
+
+    async def start(self, draft: EvaluationDraft) -> None:
+        """Begins to measure; does nothing where that has begun."""
+
+    async def delete(self, namespace: str, job: str) -> None:
+        """Stops and forgets."""
+
+    def forget(self, key: TaskKey) -> None:
+        """The TaskModel is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Refused:
     draft: EvaluationDraft
@@ -31,7 +51,7 @@ class _Refused:
 
 
 class JobEvaluations:
-    """`enqueue` asks for a TaskModel to be looked at again."""
+    """Evaluations as Jobs in the tenants' namespaces. `enqueue` asks for a TaskModel to be looked at again."""
 
     def __init__(self, *, fleet: Fleet, writer: Writer, kube: Kube, settings: EvaluatorSettings, enqueue: Callable[[Key], None]) -> None:
         self._fleet = fleet
@@ -89,7 +109,7 @@ class JobEvaluations:
             await self._writer.delete(JOBS, job, namespace, uid=found["metadata"]["uid"])
 
     def forget(self, key: TaskKey) -> None:
-        """The TaskModel is gone."""
+        """Jobs go with their TaskModel by themselves."""
         self._refused.pop(key, None)
 
     def _remember(self, key: TaskKey, refused: _Refused) -> None:

@@ -18,6 +18,7 @@ from taskfleet.controller.agents import AgentConnections
 from taskfleet.controller.background import Background
 from taskfleet.controller.cache import Cache, Change, Json
 from taskfleet.controller.election import Election
+from taskfleet.controller.evaluations import JobEvaluations
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import MODELS, Fleet
 from taskfleet.controller.gateways import Gateways
@@ -108,6 +109,9 @@ class Replica:
             events=events,
             gateways=gateways,
             resolutions=self._resolutions,
+            evaluations=JobEvaluations(
+                fleet=self._fleet, writer=writer, kube=self._kube, settings=settings.evaluator_settings, enqueue=self._queue.add
+            ),
             enqueue=self._queue.add,
             now=_now,
             gateway_url=settings.gateway_url,

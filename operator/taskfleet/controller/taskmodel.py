@@ -9,6 +9,7 @@ from taskfleet.api.fields import Metadata
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import TaskModel, TaskModelStatus
 from taskfleet.controller.cache import Json, Unreadable
+from taskfleet.controller.evaluations import Evaluations
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.gateways import Gateways
@@ -21,7 +22,7 @@ from taskfleet.planning import taskmodel
 from taskfleet.planning.packing_key import key_of_pool
 from taskfleet.planning.plans import TaskPlan
 from taskfleet.planning.revisionstatus import with_digest
-from taskfleet.planning.snapshot import GatewayView, Refusal, TaskSnapshot
+from taskfleet.planning.snapshot import DatasetView, GatewayView, Refusal, TaskSnapshot
 from taskfleet.resources.custom_objects import task_model_revision
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class TaskModelReconciler:
         events: EventWriter,
         gateways: Gateways,
         resolutions: Resolutions,
+        evaluations: Evaluations,
         enqueue: Callable[[Key], None],
         now: Callable[[], datetime],
         gateway_url: str,
@@ -47,6 +49,7 @@ class TaskModelReconciler:
         self._events = events
         self._gateways = gateways
         self._resolutions = resolutions
+        self._evaluations = evaluations
         self._enqueue = enqueue
         self._now = now
         self._gateway_url = gateway_url
@@ -72,6 +75,7 @@ class TaskModelReconciler:
         if task is None:
             self._pool_refusals.pop(key, None)
             self._unreadable.pop(key, None)
+            self._evaluations.forget(key)
             self._left_behind(key)
             return None
         if isinstance(task, Unreadable):
@@ -91,21 +95,32 @@ class TaskModelReconciler:
             except RefusedError as error:
                 refusal, refused_again = error.refusal, error.least_seconds
                 plan = self._plan(key, refusal=refusal)
-        gateways = None
+        dataset = None
+        if plan.read_dataset:
+            dataset = await self._dataset(key)
+            plan = self._plan(key, refusal=refusal, dataset=dataset)
         if plan.ask_gateways:
             gateways = await self._gateways.traffic_of(key.namespace, key.name)
-            plan = self._plan(key, refusal=refusal, gateways=gateways)
+            plan = self._plan(key, refusal=refusal, dataset=dataset, gateways=gateways)
         if await self._write_revisions(key, plan):
             self._pack(plan)
         await self._write_status(key, plan)
         self._pack(plan)
         for name in plan.delete_revisions:
             await self._delete_revision(key, name)
+        await self._evaluate(key, plan)
         if refusal is not None:
             return refused_again
         return plan.requeue_after
 
-    def _plan(self, key: TaskKey, *, refusal: Refusal | None = None, gateways: tuple[GatewayView, ...] | None = None) -> TaskPlan:
+    def _plan(
+        self,
+        key: TaskKey,
+        *,
+        refusal: Refusal | None = None,
+        dataset: DatasetView | None = None,
+        gateways: tuple[GatewayView, ...] | None = None,
+    ) -> TaskPlan:
         task = self._fleet.task(key)
         if not isinstance(task, TaskModel):
             return TaskPlan()
@@ -119,8 +134,21 @@ class TaskModelReconciler:
             gateways=gateways,
             gateway_url=self._gateway_url,
             refusal=refusal or self._pool_refusals.get(key),
+            dataset=dataset,
+            evaluations=self._evaluations.views(key),
         )
         return taskmodel.plan(snapshot, now=self._now())
+
+    async def _evaluate(self, key: TaskKey, plan: TaskPlan) -> None:
+        """Last, because the API server may refuse a Job. The status that names it is written already."""
+        for job in plan.delete_jobs:
+            await self._evaluations.delete(key.namespace, job)
+        if plan.evaluate is not None:
+            await self._evaluations.start(plan.evaluate)
+
+    async def _dataset(self, key: TaskKey) -> DatasetView | None:
+        task = self._fleet.task(key)
+        return await self._evaluations.dataset(task) if isinstance(task, TaskModel) else None
 
     def _with_found_digest(self, key: TaskKey, revision: TaskModelRevision) -> TaskModelRevision:
         """The revision with a digest that was looked up meanwhile: this key is the only writer of its status."""

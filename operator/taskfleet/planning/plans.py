@@ -67,6 +67,8 @@ class TaskPlan:
     packing_keys: tuple[PackingKey, ...] = ()
     # TaskModelRevisions that are no longer needed; deleted last.
     delete_revisions: tuple[str, ...] = ()
+    # True: look at the golden set (`DatasetView`) and plan again.
+    read_dataset: bool = False
     # True: ask the gateways (`GatewayView`) and plan again.
     ask_gateways: bool = False
     # The Job that has to run now; applied once the status that names it is written.

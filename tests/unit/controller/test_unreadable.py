@@ -32,6 +32,7 @@ class _World:
             events=EventWriter(server, instance="test"),
             gateways=unused,
             resolutions=unused,
+            evaluations=unused,
             enqueue=self.keys.append,
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             gateway_url="",
