@@ -100,6 +100,8 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_gateway_request_duration_seconds": "Whole answers: compare with the time to the first token, which tells a slow start from long answers.",
     "taskfleet_gateway_requests_total": "By TaskModel, revision and code. 5xx: see [requests get errors](#requests-get-an-error). 499: clients do not wait as long as answers take.",
     "taskfleet_gateway_retries_total": "Attempts that another pod had to take over, by `reason`. `not-here` for long: pods without an adapter that has a route. `refused`: pods vanish without saying so.",
+    "taskfleet_gateway_supervised": "0 for minutes: canaries stand still, and stable revisions answer everything. The operator has no leader, or does not get to the gateway's internal "
+    "port; or the API server is out of this replica's reach.",
     "taskfleet_gateway_task_models": "Less than the cluster has: the replica's watch is behind; its requests get 404. It is not ready until it has listed all.",
     "taskfleet_gateway_time_to_first_token_seconds": "Grows with the load: engines queue. More than `adapters.maxActive` tasks at once on a pod make a cliff; see [slow](#requests-are-slow).",
     # agent

@@ -17,7 +17,7 @@ from taskfleet.gateway.model_name import own_namespace
 from taskfleet.gateway.review import OUTAGE_SECONDS, ReviewCache, ReviewUnavailableError
 from taskfleet.kube.errors import KubeError
 from taskfleet.kube.identity import Identity
-from taskfleet.names import GROUP
+from taskfleet.names import EVALUATOR_ACCOUNT, GROUP, account_subject
 
 MAX_TOKEN_LENGTH = 16_384
 VERB = "create"
@@ -103,6 +103,8 @@ class KubernetesAccess:
 
     async def may(self, caller: Caller, subresource: str, namespace: str, name: str = "") -> bool:
         """Whether the caller has the right. Raises UnavailableError."""
+        if _evaluates(caller, namespace) and subresource in (INVOKE, PREVIEW):
+            return True
         key = (caller.token_hash, subresource, namespace, name)
         if self._rights.known(key):
             return True
@@ -135,6 +137,11 @@ class KubernetesAccess:
             return await asyncio.wait_for(review, self._timeout)
         except (KubeError, TimeoutError) as error:
             raise ReviewUnavailableError(str(error)) from error
+
+
+def _evaluates(caller: Caller, namespace: str) -> bool:
+    """Is it the account of the namespace's evaluations? It may call every revision there, without a Role that somebody would have to write (docs/decisions/0021)."""
+    return caller.identity is not None and caller.identity.username == account_subject(namespace, EVALUATOR_ACCOUNT)
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.trace_context import TraceContext
 from taskfleet.gateway.tracing import RequestSpan
 from taskfleet.gateway.upstream import REQUEST_ID
+from taskfleet.names import CONVERSATION_HEADER
 
 REVISION_HEADER = "x-taskfleet-revision"
 HELD_HEADER = "x-taskfleet-held-seconds"
@@ -32,6 +33,7 @@ class Call:
     request_id: str
     limits: TimeLimits
     place: Place
+    client_headers: Mapping[str, str] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     trace: TraceContext | None = None  # the client's
     span: RequestSpan | None = None  # where spans are made
@@ -70,7 +72,9 @@ class Call:
         return self.inference.encode(target.model)
 
     def conversation(self) -> str:
-        """What choices stick to: of the request as the client sent it, whatever a task has put around it since."""
+        """What choices stick to: what the client calls it, else something of the request as it was sent, whatever a task has put around it since."""
+        if self._conversation is None and (named := self.client_headers.get(CONVERSATION_HEADER)):
+            self._conversation = f"named {named}"
         if self._conversation is None:
             original = self.inference if self.prepared_for is None else requests.parse(self.raw, self.inference.kind)
             self._conversation = original.conversation()

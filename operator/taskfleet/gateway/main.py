@@ -26,6 +26,7 @@ from taskfleet.gateway.proxy import Proxy
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.gateway.server import PublicApi
 from taskfleet.gateway.settings import AuthMode, GatewaySettings
+from taskfleet.gateway.supervision import Supervision
 from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.tracing import Tracing
@@ -52,6 +53,7 @@ class Gateway:
     meter: Meter
     measurements: Measurements
     streams: MeasurementStreams
+    supervision: Supervision
     api: PublicApi
 
 
@@ -63,7 +65,7 @@ def assemble(
     table = RouteTable(on_change=changes.announce)
     hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
-    measurements = Measurements(held=lambda: hold.by_task)
+    measurements, supervision = Measurements(held=lambda: hold.by_task), Supervision(time.monotonic)
     proxy = Proxy(
         table=table,
         changes=changes,
@@ -71,6 +73,7 @@ def assemble(
         upstream=sender,
         meter=meter,
         measurements=measurements,
+        supervision=supervision,
         hold_seconds=settings.hold_seconds,
     )
     api = PublicApi(
@@ -84,8 +87,14 @@ def assemble(
         cors=Cors(settings.origins),
         tracing=tracing,
     )
-    meter.observe(held=lambda: hold.count, open_requests=lambda: places.open, buffered=lambda: places.bytes, task_models=table.count)
-    return Gateway(table, meter, measurements, MeasurementStreams(measurements), api)
+    meter.observe(
+        held=lambda: hold.count,
+        open_requests=lambda: places.open,
+        buffered=lambda: places.bytes,
+        task_models=table.count,
+        supervised=lambda: supervision.active,
+    )
+    return Gateway(table, meter, measurements, MeasurementStreams(measurements, told=supervision.told), supervision, api)
 
 
 def upstream(settings: GatewaySettings, tokens: PoolTokens) -> Upstream:
@@ -127,6 +136,7 @@ async def _serve(settings: GatewaySettings) -> None:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
         gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, tracing=tracing)
         watch = RouteWatch(kube, gateway.table, gateway.meter, gateway.measurements)
+        gateway.supervision.routes_heard = watch.heard
         ready = False
 
         def not_ready() -> str | None:
@@ -148,8 +158,8 @@ async def _serve(settings: GatewaySettings) -> None:
 
         watch.start()
         stack.push_async_callback(watch.stop)
-        loop_watch = asyncio.create_task(watch_loop(gateway.meter))
-        stack.callback(loop_watch.cancel)
+        for endless in (watch_loop(gateway.meter), gateway.supervision.watch()):
+            stack.callback(asyncio.create_task(endless).cancel)
         if not await _before(watch.synced(), stop):
             return
         # What is there now stays: a full collection over 1,000 TaskModels and the libraries takes 50 ms, in which no request moves.

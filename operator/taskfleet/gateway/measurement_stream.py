@@ -1,12 +1,13 @@
 """The operator's stream of measurements: lines of JSON with what has changed, until somebody ends it.
 
 A stream ends with its reader, with this process, and when too many others have come after it: a reader whose machine has died leaves its stream behind, and must not
-keep its successors out. So the kernel gives a connection up whose peer acknowledges nothing.
+keep its successors out. Nor may it count as a supervisor, so the kernel gives a connection up whose peer acknowledges nothing.
 """
 
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 
 from aiohttp import ClientConnectionResetError, web
 
@@ -19,10 +20,11 @@ SILENCE_SECONDS = 20.0
 
 
 class MeasurementStreams:
-    """The streams of this replica."""
+    """The streams of this replica. `told` is called whenever a reader has been told something."""
 
-    def __init__(self, measurements: Measurements) -> None:
+    def __init__(self, measurements: Measurements, *, told: Callable[[], None]) -> None:
         self._measurements = measurements
+        self._told = told
         self._open: deque[asyncio.Event] = deque()  # set: the stream is to end
 
     def end(self) -> None:
@@ -56,6 +58,7 @@ class MeasurementStreams:
             batch = reader.changes()
             if batch is not None or clock() >= due:
                 await asyncio.wait_for(response.write(_line(batch or reader.nothing())), SILENCE_SECONDS)
+                self._told()
                 due = clock() + HEARTBEAT_SECONDS
             if ended.is_set():
                 return

@@ -90,6 +90,11 @@ class Meter:
         self._held = Gauge("taskfleet_gateway_held_requests", "Requests that wait for a pod.", registry=registry)
         self._open = Gauge("taskfleet_gateway_open_requests", "Requests in work, refused ones included.", registry=registry)
         self._buffered = Gauge("taskfleet_gateway_buffered_body_bytes", "Bodies of requests in work.", registry=registry)
+        self._supervised = Gauge(
+            "taskfleet_gateway_supervised",
+            "1 while the operator reads this replica's measurements and the routes are up to date; else candidates get no requests.",
+            registry=registry,
+        )
         self._known = Gauge("taskfleet_gateway_task_models", "TaskModels known.", registry=registry)
         self.stalls = Histogram(
             "taskfleet_gateway_loop_delay_seconds",
@@ -100,13 +105,20 @@ class Meter:
         self._revisions: dict[Key, dict[str, RevisionMeter]] = {}
 
     def observe(
-        self, *, held: Callable[[], int], open_requests: Callable[[], int], buffered: Callable[[], int], task_models: Callable[[], int]
+        self,
+        *,
+        held: Callable[[], int],
+        open_requests: Callable[[], int],
+        buffered: Callable[[], int],
+        task_models: Callable[[], int],
+        supervised: Callable[[], bool],
     ) -> None:
         """Where the gauges of this replica look when they are scraped."""
         self._buffered.set_function(buffered)
         self._held.set_function(held)
         self._open.set_function(open_requests)
         self._known.set_function(task_models)
+        self._supervised.set_function(supervised)
 
     def of(self, task: Key, revision: str) -> RevisionMeter:
         """The meter of a revision of an existing task; NO_REVISION where none was chosen."""

@@ -1,7 +1,7 @@
 """Two choices per request, both pure: which revision, and which pod.
 
-Revisions by weighted rendezvous hashing: a conversation keeps its revision, and a change of weights moves only the share that must move
-(Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005). Pods by rendezvous order with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
+A revision by a point between 0 and 1 that a conversation has for a candidate: below the candidate's share it is the candidate's. A conversation keeps its revision, a growing
+share only adds, and the next candidate draws other conversations first. Pods by rendezvous order with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
 2016): an adapter works on the first pods of its own order, so each pod sees few adapters at a time, and moves on only when they are busier than the rest.
 """
 
@@ -20,14 +20,13 @@ FLOOR = 4
 
 
 def pick_revision(targets: Sequence[Target], conversation: str) -> Target | None:
-    """The target of a conversation; None where no target has weight."""
-    best, best_score = None, 0.0
-    for target in targets:
-        if target.weight > 0:
-            score = -target.weight / math.log(_unit(conversation, target.revision.uid))
-            if score > best_score:
-                best, best_score = target, score
-    return best
+    """The target of a conversation; None where no target has weight. The stable one comes first in `targets`, as in the status."""
+    total = sum(target.weight for target in targets)
+    for target in reversed(targets):
+        if target.weight and _unit(conversation, target.revision.uid) * total < target.weight:
+            return target
+        total -= target.weight
+    return None
 
 
 def pick_pod(model: str, endpoints: tuple[Endpoint, ...], load: Mapping[str, int], excluded: Container[str]) -> Endpoint | None:
@@ -53,5 +52,5 @@ def _order(model: str, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 def _unit(*parts: str) -> float:
     """A number in (0, 1), the same for the same parts everywhere: replicas must agree."""
     digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    # 52 bits and a half: never 0, and never rounded up to 1, whose logarithm is 0.
+    # 52 bits and a half: never rounded up to 1, which would be nobody's.
     return ((int.from_bytes(digest) >> 12) + 0.5) / 2**52

@@ -22,6 +22,7 @@ from taskfleet.gateway.pick import pick_pod, pick_revision
 from taskfleet.gateway.records import Endpoint
 from taskfleet.gateway.routes import RouteTable, Target
 from taskfleet.gateway.shaping import Kind
+from taskfleet.gateway.supervision import Supervision
 from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.tracing import AttemptSpan
 from taskfleet.gateway.upstream import ElsewhereError, Load, Upstream
@@ -54,6 +55,7 @@ class Proxy:
         upstream: Upstream,
         meter: Meter,
         measurements: Measurements,
+        supervision: Supervision,
         hold_seconds: float,
     ) -> None:
         self._table = table
@@ -62,6 +64,7 @@ class Proxy:
         self._upstream = upstream
         self._meter = meter
         self._measurements = measurements
+        self._supervision = supervision
         self._hold_seconds = hold_seconds
         self._load = Load()
 
@@ -145,19 +148,21 @@ class Proxy:
         if len(route.targets) == 1:
             call.cohort = self._measurements.of(route.targets[0].revision)
             return route.targets
-        picked = pick_revision(route.targets, call.conversation())
+        picked = pick_revision(route.targets, call.conversation()) if self._supervision.active else route.targets[0]
         if picked is not None and not call.executed:
             call.cohort = self._measurements.of(picked.revision)
         # A candidate that all its pods refuse was revoked, and the stable revision answers: nobody waits for a watch.
-        return [target for target in (picked, *route.targets) if target is not None and (target is picked or target.revision.promoted)]
+        return [target for target in (picked, *route.stable) if target is not None]
 
     def _choose(self, call: Call) -> tuple[Target, Endpoint] | None:
-        now = time.monotonic()
-        for target in self._targets(call):
-            endpoints = self._table.endpoints(call.name.namespace, target.pool)
-            resting = self._load.resting(target.model, now)
-            tried = call.tried.get(target.model, _NONE)
-            for excluded in (tried | resting, tried) if resting else (tried,):
+        targets = self._targets(call)
+        # Pods that rest come last, also after the stable revision's: what was just refused is not asked again for every request.
+        for resting in (True, False) if self._load.rests(time.monotonic()) else (False,):
+            for target in targets:
+                excluded = call.tried.get(target.model, _NONE)
+                if resting:
+                    excluded = excluded | self._load.resting(target.model)
+                endpoints = self._table.endpoints(call.name.namespace, target.pool)
                 if endpoint := pick_pod(target.model, endpoints, self._load.in_flight, excluded):
                     return target, endpoint
         return None

@@ -39,27 +39,30 @@ class InferenceRequest:
             raise BadRequestError(f"The body can't be passed on: {error}", code="invalid_json") from None
 
     def conversation(self) -> str:
-        """What stays the same for all turns of a conversation, for choices that stick to it: its first messages, or the prompt's beginning."""
+        """What stays the same for all turns of a conversation, for choices that stick to it: the end user, else what the user said first."""
+        user = self.body.get("user")
+        if isinstance(user, str) and user:
+            return f"user {user}"
         if self.kind is Kind.COMPLETION:
-            return _beginning(self.body.get("prompt"))
+            return _stable_text(self.body.get("prompt"))
         items = self.body.get("messages" if self.kind is Kind.CHAT else "input")
         if not isinstance(items, list) or self.kind is Kind.EMBEDDING:
-            return _beginning(items)
-        first = []
-        for item in items:
-            first.append(_beginning(item))
-            if isinstance(item, dict) and item.get("role") == "user":
-                break
-        return "\n".join(first)
+            return _stable_text(items)
+        # Not the system prompt: it is the same for all.
+        said = (item.get("content") for item in items if isinstance(item, dict) and item.get("role") == "user")
+        return _stable_text(next(said, items))
 
 
-def _beginning(value: Any) -> str:
-    if isinstance(value, str):
-        return value[:512]
+# Of a longer text its ends stand for it: many texts begin alike.
+_HALF_LENGTH = 16 * 1024
+
+
+def _stable_text(value: Any) -> str:
     try:
-        return orjson.dumps(value).decode()[:512]
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
     except TypeError:
         return ""  # nested too deeply; `encode` will refuse it
+    return text if len(text) <= 2 * _HALF_LENGTH else f"{len(text)} {text[:_HALF_LENGTH]}{text[-_HALF_LENGTH:]}"
 
 
 def parse(raw: bytes, kind: Kind) -> InferenceRequest:

@@ -35,6 +35,11 @@ class Route:
     targets: tuple[Target, ...]
     published: bool  # it came from a status; False: the stable revision of a status that was lost
 
+    @property
+    def stable(self) -> tuple[Target, ...]:
+        """The first target, and others of the same revision: what may answer instead of a candidate."""
+        return tuple(target for target in self.targets if target.revision.uid == self.targets[0].revision.uid)
+
 
 @dataclass(slots=True)
 class _Task:

@@ -187,6 +187,7 @@ class PublicApi:
             inference=inference,
             request_id=request_id,
             limits=limits,
+            client_headers=request.headers,
             answer_headers=self._cors.headers(request.headers),
             place=place,
             trace=trace_context(request.headers),

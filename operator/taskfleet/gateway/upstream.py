@@ -80,11 +80,14 @@ class Load:
         """The pod would not answer for the model just now."""
         self._resting[model, address] = until
 
-    def resting(self, model: str, now: float) -> set[str]:
+    def rests(self, now: float) -> bool:
+        """Whether any pod rests. Forgets those that have rested enough."""
+        if self._resting:
+            self._resting = {key: until for key, until in self._resting.items() if until > now}
+        return bool(self._resting)
+
+    def resting(self, model: str) -> set[str]:
         """Pods that are asked for the model only where nobody else is left."""
-        if not self._resting:
-            return set()
-        self._resting = {key: until for key, until in self._resting.items() if until > now}
         return {address for name, address in self._resting if name == model}
 
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 KubernetesObject = dict[str, Any]
 
+# A silent watch says only at its end that nothing has happened. So it is shorter than a candidate may go on without news (`supervision`), and half of that for one that fails.
+WATCH_SECONDS = 25
+
 
 class RouteWatch:
     """The watches."""
@@ -30,11 +33,15 @@ class RouteWatch:
         self._table = table
         self._meter = meter
         self._measurements = measurements
-        self._reflectors = (
-            Reflector(kube, TASK_MODELS, on_upsert=_tolerant(self._put_task), on_delete=self._remove_task),
-            Reflector(kube, TASK_MODEL_REVISIONS, on_upsert=_tolerant(self._put_revision), on_delete=self._remove_revision),
-            Reflector(kube, MODEL_POOLS, on_upsert=_tolerant(self._put_pool), on_delete=self._remove_pool),
-            Reflector(kube, ENDPOINT_SLICES, label_selector=LABEL_POOL, on_upsert=_tolerant(self._put_slice), on_delete=self._remove_slice),
+        watched = (
+            (TASK_MODELS, "", self._put_task, self._remove_task),
+            (TASK_MODEL_REVISIONS, "", self._put_revision, self._remove_revision),
+            (MODEL_POOLS, "", self._put_pool, self._remove_pool),
+            (ENDPOINT_SLICES, LABEL_POOL, self._put_slice, self._remove_slice),
+        )
+        self._reflectors = tuple(
+            Reflector(kube, resource, label_selector=labels, watch_seconds=WATCH_SECONDS, on_upsert=_tolerant(put), on_delete=remove)
+            for resource, labels, put, remove in watched
         )
         self._running: tuple[asyncio.Task[None], ...] = ()
 
@@ -45,6 +52,10 @@ class RouteWatch:
     async def synced(self) -> None:
         """Returns when all have been listed once."""
         await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
+
+    def heard(self) -> float:
+        """When the API server told last that all is up to date: monotonic seconds."""
+        return min(reflector.heard for reflector in self._reflectors)
 
     def trouble(self) -> str | None:
         """Why the process had better be restarted; None while all watches run. That the API server is away is no such reason."""

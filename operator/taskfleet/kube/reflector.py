@@ -6,10 +6,11 @@ Deletions that happened between two lists are found by comparison. While the API
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
-from taskfleet.kube.client import Kube, WatchEvent
+from taskfleet.kube.client import WATCH_SECONDS, Kube, WatchEvent
 from taskfleet.kube.errors import GoneError, KubeError
 from taskfleet.kube.resources import Resource
 from taskfleet.logs import fields
@@ -26,7 +27,8 @@ LONGEST_PAUSE_SECONDS = 15.0
 class Reflector:
     """One kind. Callbacks are called in the order of changes, within the event loop; an exception in one ends `run`.
 
-    `synced` is set after the first list.
+    `synced` is set after the first list. `heard` is the monotonic time at which the API server told last that the copy is up to date; a watch that is silent says so at its
+    end, after `watch_seconds`.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Reflector:
         *,
         namespace: str = "",
         label_selector: str = "",
+        watch_seconds: int = WATCH_SECONDS,
         on_upsert: Callable[[Json], None] = lambda _: None,
         on_delete: Callable[[Json], None] = lambda _: None,
     ) -> None:
@@ -43,10 +46,12 @@ class Reflector:
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
+        self._watch_seconds = watch_seconds
         self._on_upsert = on_upsert
         self._on_delete = on_delete
         self.objects: dict[Key, Json] = {}
         self.synced = asyncio.Event()
+        self.heard = float("-inf")
 
     async def run(self) -> None:
         """Lists and watches until it is cancelled."""
@@ -72,6 +77,7 @@ class Reflector:
         for key, item in listed.items():
             self._upsert(key, item)
         self.synced.set()
+        self.heard = time.monotonic()
         return found.resource_version
 
     async def _follow(self, version: str) -> None:
@@ -81,13 +87,19 @@ class Reflector:
             heard = False
             try:
                 events = self._kube.watch(
-                    self._resource, resource_version=version, namespace=self._namespace, label_selector=self._label_selector
+                    self._resource,
+                    resource_version=version,
+                    namespace=self._namespace,
+                    label_selector=self._label_selector,
+                    timeout_seconds=self._watch_seconds,
                 )
                 async for event in events:
                     heard = True
+                    self.heard = time.monotonic()
                     version = event.object["metadata"]["resourceVersion"]
                     self._take(event)
                 # The server has ended it, in order.
+                self.heard = time.monotonic()
                 failures = 0
             except GoneError:
                 raise

@@ -162,3 +162,30 @@ async def test_api_server_out_of_reach_is_503_for_strangers_and_nothing_for_the_
 async def test_without_authentication_everybody_may_do_everything() -> None:
     access = OpenAccess()
     assert await access.may(await access.caller({}), "invoke", "finance", "total")
+
+
+@pytest.mark.parametrize("subresource", ["invoke", "preview"])
+async def test_evaluator_may_call_every_revision_of_its_own_namespace_without_a_role(subresource: str) -> None:
+    evaluator = Identity(username="system:serviceaccount:finance:taskfleet-evaluator", audiences=("taskfleet-gateway",))
+    world = World(Reviewer({"e": evaluator}))
+    caller = await world.caller("e")
+    assert await world.access.may(caller, subresource, "finance", "vendor")
+    assert await world.access.may(caller, subresource, "finance")
+    assert world.reviewer.rights_asked == []
+
+
+@pytest.mark.parametrize(
+    ("username", "subresource", "namespace"),
+    [
+        ("system:serviceaccount:finance:taskfleet-evaluator", "invoke", "legal"),
+        ("system:serviceaccount:finance:taskfleet-evaluator", "preview", "legal"),
+        ("system:serviceaccount:finance:taskfleet-evaluator", "approve", "finance"),
+        ("system:serviceaccount:finance:taskfleet-evaluator-2", "invoke", "finance"),
+        ("taskfleet-evaluator", "invoke", "finance"),
+        ("finance:taskfleet-evaluator", "invoke", "finance"),
+    ],
+)
+async def test_evaluator_has_no_other_right_and_nobody_else_has_its(username: str, subresource: str, namespace: str) -> None:
+    world = World(Reviewer({"e": Identity(username=username, audiences=("taskfleet-gateway",))}))
+    assert not await world.access.may(await world.caller("e"), subresource, namespace, "vendor")
+    assert len(world.reviewer.rights_asked) == 1

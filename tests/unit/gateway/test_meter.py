@@ -51,7 +51,10 @@ def test_series_go_with_the_revision() -> None:
 def test_gauges_look_at_the_replica_when_scraped() -> None:
     registry = CollectorRegistry()
     held = [3]
-    Meter(registry).observe(held=lambda: held[0], open_requests=lambda: 5, buffered=lambda: 0, task_models=lambda: 2)
+    Meter(registry).observe(
+        held=lambda: held[0], open_requests=lambda: 5, buffered=lambda: 0, task_models=lambda: 2, supervised=lambda: True
+    )
     assert registry.get_sample_value("taskfleet_gateway_held_requests") == 3
+    assert registry.get_sample_value("taskfleet_gateway_supervised") == 1
     held[0] = 0
     assert registry.get_sample_value("taskfleet_gateway_held_requests") == 0

@@ -142,6 +142,7 @@ async def test_answer_of_the_stable_revision_in_its_place_counts_for_the_one_tha
     async with Pod("a", models={MODEL, OTHER_MODEL}, answer=by_model) as pod, running() as world:
         world.table.put_revision(revision("vendor-2", digest=OTHER_DIGEST, phase="Pending"))
         serve(world.table, pod, to=[traffic("vendor-1", weight=0), traffic("vendor-2", weight=100)])
+        world.supervise()
         assert await status(world) == 200
         counts = counted(world, "vendor-2")
         assert (counts.requests, counts.errors, timed(counts)) == (1, error, 0)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from taskfleet.gateway.records import Endpoint
 from taskfleet.gateway.routes import Target
 from tests.unit.gateway.builders import revision
 
-CONVERSATIONS = [f"conversation {number}" for number in range(4000)]
+CONVERSATIONS = [f"conversation {number}" for number in range(2000)]
 
 
 def target(name: str, weight: int) -> Target:
@@ -26,30 +27,40 @@ def pods(count: int) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(f"10.0.0.{number}:8080", "uid") for number in range(count))
 
 
-def test_shares_follow_the_weights() -> None:
-    counts = shares(target("stable", 90), target("candidate", 10))
-    assert abs(counts["candidate"] / len(CONVERSATIONS) - 0.10) < 0.02
+@pytest.mark.parametrize("weight", [1, 10, 50, 90])
+def test_share_of_a_candidate_is_its_weight(weight: int) -> None:
+    for name in ("candidate", "another", "third"):
+        counts = shares(target("stable", 100 - weight), target(name, weight))
+        assert abs(counts[name] / len(CONVERSATIONS) - weight / 100) < 0.02
+
+
+def test_three_targets_have_their_shares() -> None:
+    counts = shares(target("stable", 60), target("second", 30), target("third", 10))
+    for name, weight in (("stable", 0.6), ("second", 0.3), ("third", 0.1)):
+        assert abs(counts[name] / len(CONVERSATIONS) - weight) < 0.04
 
 
 def test_target_without_weight_is_never_picked() -> None:
     assert shares(target("stable", 100), target("candidate", 0)) == Counter(stable=len(CONVERSATIONS))
+    assert shares(target("stable", 0), target("candidate", 100)) == Counter(candidate=len(CONVERSATIONS))
     assert pick_revision((target("stable", 0),), "x") is None
 
 
-def test_conversation_keeps_its_revision_whatever_the_order() -> None:
-    targets = (target("stable", 50), target("candidate", 50))
-    for conversation in CONVERSATIONS[:200]:
-        assert pick_revision(targets, conversation) == pick_revision(targets[::-1], conversation)
+def test_growing_weight_keeps_who_was_with_the_candidate() -> None:
+    members: set[str] = set()
+    for weight in (1, 10, 50, 90, 100):
+        targets = (target("stable", 100 - weight), target("candidate", weight))
+        now = {one for one in CONVERSATIONS if (picked := pick_revision(targets, one)) and picked.model == "candidate"}
+        assert members < now
+        members = now
 
 
-def test_growing_weight_moves_conversations_one_way_only() -> None:
-    before, after = (target("stable", 90), target("candidate", 10)), (target("stable", 50), target("candidate", 50))
-    for conversation in CONVERSATIONS:
-        old, new = pick_revision(before, conversation), pick_revision(after, conversation)
-        assert old is not None
-        assert new is not None
-        if old.model == "candidate":
-            assert new.model == "candidate"
+def test_next_candidate_draws_other_conversations_first() -> None:
+    drawn = []
+    for name in ("candidate", "next"):
+        targets = (target("stable", 90), target(name, 10))
+        drawn.append({one for one in CONVERSATIONS if (picked := pick_revision(targets, one)) and picked.model == name})
+    assert len(drawn[0] & drawn[1]) < 0.25 * len(drawn[0])
 
 
 def test_adapter_stays_on_one_pod_at_small_loads() -> None:

@@ -76,6 +76,24 @@ def test_turns_of_one_conversation_have_one_key() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_end_user_is_the_conversation_whatever_is_said() -> None:
+    keys = [
+        parse(raw(user=user, messages=[{"role": "user", "content": said}]), Kind.CHAT).conversation() for user, said in ("ax", "ay", "bx")
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_system_prompt_and_a_common_beginning_make_no_conversation_of_all() -> None:
+    system, long = {"role": "system", "content": "s"}, "Extract the vendor. " * 5000
+    keys = {
+        parse(raw(messages=[system, {"role": "user", "content": f"{long}{number}"}]), Kind.CHAT).conversation() for number in range(20)
+    } | {parse(raw(prompt=f"{long}{number}"), Kind.COMPLETION).conversation() for number in range(20, 40)}
+    assert len(keys) == 40
+    assert max(len(key) for key in keys) < 50_000
+    plain, templated = ([*prompt, {"role": "user", "content": "x"}] for prompt in ([], [system]))
+    assert parse(raw(messages=plain), Kind.CHAT).conversation() == parse(raw(input=templated), Kind.RESPONSE).conversation()
+
+
 @given(JSON)
 def test_any_messages_have_a_key(messages: Any) -> None:
     assert isinstance(parse(raw(messages=messages, prompt=messages), Kind.CHAT).conversation(), str)

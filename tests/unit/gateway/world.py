@@ -1,6 +1,7 @@
 """A gateway in a test: the real server, proxy and route table on a loopback port; tokens for pools and callers come from here."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class World:
     @property
     def table(self) -> RouteTable:
         return self.gateway.table
+
+    def supervise(self) -> None:
+        """The operator watches, and the routes are fresh: candidates may be used."""
+        self.gateway.supervision.routes_heard = time.monotonic
+        self.gateway.supervision.told()
 
     def post(self, body: Any = None, *, path: str = CHAT, headers: Mapping[str, str] | None = None, **fields: Any) -> Any:
         content = {"model": "finance/vendor", "messages": [{"role": "user", "content": "x"}], **fields} if body is None else body

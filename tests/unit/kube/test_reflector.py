@@ -32,7 +32,7 @@ class _ApiServer:
             raise found
         return found
 
-    async def watch(self, _resource: Resource, *, resource_version: str, **_: str) -> AsyncIterator[WatchEvent]:
+    async def watch(self, _resource: Resource, *, resource_version: str, **_: object) -> AsyncIterator[WatchEvent]:
         self.watched_from.append(resource_version)
         for event in self.watches.pop(0) if self.watches else []:
             if isinstance(event, KubeError):
@@ -108,3 +108,24 @@ async def test_an_outage_keeps_the_copy_and_is_waited_out() -> None:
     )
     _, told = await _story(server, until="put a@8")
     assert told == ["put a@1", "put a@8"]
+
+
+async def test_what_the_server_says_is_a_sign_that_the_copy_is_up_to_date_and_a_broken_watch_is_none() -> None:
+    heard: list[float] = []
+
+    class Noting(_ApiServer):
+        async def watch(self, _resource: Resource, *, resource_version: str, **_: object) -> AsyncIterator[WatchEvent]:
+            heard.append(watched.heard)
+            async for event in super().watch(_resource, resource_version=resource_version):
+                yield event
+
+    # The first one has nothing to tell, and ends in order.
+    server = Noting(lists=[ObjectList((), "5")], watches=[[], [UnavailableError("cut")], [WatchEvent("ADDED", thing("a", 7))]])
+    done = asyncio.Event()
+    watched = Reflector(server, CONFIG_MAPS, on_upsert=lambda _: done.set())  # type: ignore[arg-type]
+    assert watched.heard == float("-inf")
+    task = asyncio.create_task(watched.run())
+    await asyncio.wait_for(done.wait(), 10)
+    task.cancel()
+    listed, ended, broken = heard
+    assert float("-inf") < listed < ended == broken < watched.heard
