@@ -10,7 +10,7 @@ from taskfleet import names
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import NamespaceSelector, ServingClass
-from taskfleet.api.taskmodel import TaskModel
+from taskfleet.api.taskmodel import Metric, TaskModel
 from taskfleet.planning import servingclass
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.schematext import fault
@@ -109,6 +109,17 @@ def schemas_are_schemas(application: Application) -> Violation | None:
     return None
 
 
+def scorer_has_what_it_needs(application: Application) -> Violation | None:
+    evaluation = application.task.spec.evaluation
+    if evaluation is None:
+        return None
+    if evaluation.metric is Metric.JUDGE and evaluation.judge is None:
+        return Violation(Reason.INVALID_SPEC, "spec.evaluation.judge: must be set with metric Judge")
+    if evaluation.metric is Metric.JSON_SCHEMA and application.task.spec.task.output_schema is None:
+        return Violation(Reason.INVALID_SPEC, "spec.task.outputSchema: must be set with spec.evaluation.metric JSONSchema")
+    return None
+
+
 CHECKS: tuple[Check, ...] = (
     names_a_class,  # nothing can be said without a class
     class_exists,  # comes right by itself when the class is created
@@ -117,6 +128,7 @@ CHECKS: tuple[Check, ...] = (
     sources_are_supported,  # the agent would refuse it later, with fewer words
     claims_are_offered,  # comes right by itself when the claim is there and has its label; a pod that mounts a missing claim would never start
     schemas_are_schemas,  # the engine would refuse every request with it
+    scorer_has_what_it_needs,  # no revision would ever pass its gate
 )
 
 

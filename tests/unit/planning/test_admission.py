@@ -11,6 +11,7 @@ from tests.unit.planning.builders import BASE, key_for, member_of, pool_of, revi
 
 LIMITED = serving_class("limited", allowedNamespaces={"names": ["billing"], "matchLabels": {"team": "money"}})
 INVALID = serving_class("invalid", engine={"type": "vLLM", "image": "i", "args": ["--port=1"]})
+GOLDEN = {"configMapName": "golden"}
 CLASSES = (serving_class("l4"), LIMITED, INVALID)
 
 
@@ -39,6 +40,8 @@ def test_valid_task_is_admitted_on_the_class_it_names() -> None:
         ({"base": {**BASE, "source": "pvc://models"}}, Reason.CLAIM_NOT_OFFERED, "spec.base.source"),
         ({"task": {"outputSchema": '{"type": 5}'}}, Reason.INVALID_SCHEMA, "spec.task.outputSchema"),
         ({"task": {"inputSchema": "[]"}}, Reason.INVALID_SCHEMA, "spec.task.inputSchema"),
+        ({"evaluation": {"dataset": GOLDEN, "metric": "Judge"}}, Reason.INVALID_SPEC, "spec.evaluation.judge"),
+        ({"evaluation": {"dataset": GOLDEN, "metric": "JSONSchema"}}, Reason.INVALID_SPEC, "spec.task.outputSchema"),
     ],
 )
 def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: Reason, words: str) -> None:
@@ -46,6 +49,18 @@ def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: 
     assert violation is not None
     assert violation.reason is reason
     assert words in violation.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"evaluation": {"dataset": GOLDEN}},
+        {"evaluation": {"dataset": GOLDEN, "metric": "Judge", "judge": {"url": "https://judge.example/v1", "model": "large"}}},
+        {"evaluation": {"dataset": GOLDEN, "metric": "JSONSchema"}, "task": {"outputSchema": '{"type": "object"}'}},
+    ],
+)
+def test_scorer_that_has_what_it_needs_is_admitted(spec: dict[str, Any]) -> None:
+    assert admitted(**spec).violation is None
 
 
 def test_claim_that_its_namespace_offers_may_be_named() -> None:
