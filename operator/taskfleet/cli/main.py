@@ -2,11 +2,13 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from taskfleet import __version__
 from taskfleet.cli.rollout import commands as rollout
+from taskfleet.cli.target import Output
 from taskfleet.settings import SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Fleets of task models on Kubernetes.")
@@ -37,6 +39,20 @@ def gateway() -> None:
     from taskfleet.gateway.settings import GatewaySettings  # noqa: PLC0415
 
     run(GatewaySettings.from_environment(os.environ))
+
+
+@app.command()
+def lint(
+    places: Annotated[
+        list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests; of a folder all *.yaml, *.yml and *.json in it.")
+    ],
+    *,
+    output: Annotated[Output, typer.Option("--output", "-o", help="text or json.")] = Output.TEXT,
+) -> None:
+    """Check manifests offline, as the API server and the operator would. Exit codes: 0 nothing is wrong, 1 findings, 2 unreadable."""
+    from taskfleet.cli.lint import linting  # noqa: PLC0415
+
+    raise typer.Exit(linting.lint(places, output=output))
 
 
 @agent_app.command("run")

@@ -131,6 +131,15 @@ CHECKS: tuple[Check, ...] = (
     scorer_has_what_it_needs,  # no revision would ever pass its gate
 )
 
+# Those that need nothing but the object itself.
+OFFLINE_CHECKS: tuple[Check, ...] = (sources_are_supported, schemas_are_schemas)
+
+
+def offline_violations(task: TaskModel) -> list[Violation]:
+    """What would be refused in every cluster."""
+    application = Application(task=task, namespace_labels={}, class_name=None, serving_class=None)
+    return [found for check in OFFLINE_CHECKS if (found := check(application))]
+
 
 def admit(
     task: TaskModel,
