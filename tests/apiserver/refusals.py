@@ -67,7 +67,7 @@ TASK_MODEL = names(
     Refusal("falling weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}]), "weights of steps must grow"),
     Refusal("equal weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 50}]), "weights of steps must grow"),
     Refusal("step of nothing", put("spec.rollout.steps", [{"weightPercent": 0}]), "a step needs a weightPercent or a shadowPercent"),
-    Refusal("negative weight", put("spec.rollout.steps", [{"weightPercent": -1}]), "weightPercent"),
+    Refusal("negative weight", put("spec.rollout.steps", [{"weightPercent": -1, "shadowPercent": 5}]), "weightPercent"),
     Refusal("weight above 100", put("spec.rollout.steps", [{"weightPercent": 101}]), "weightPercent"),
     Refusal("thirteen steps", put("spec.rollout.steps", [{"weightPercent": n} for n in range(1, 14)]), "spec.rollout.steps"),
     Refusal("latency below 100 percent", put("spec.rollout.analysis.maxLatencyRatioPercent", 90), "maxLatencyRatioPercent"),

@@ -31,6 +31,10 @@ class BaseShapes:
         return self.matrices.get(module_key(module))
 
 
+# For an adapter whose base is not at hand: it objects to no module and no shape.
+UNKNOWN_BASE = BaseShapes({}, layers=0, quantized=True)
+
+
 def module_key(module: str) -> str:
     """The part of a module's path that names it in any checkpoint of its model."""
     if match := _LAYER.search(module):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ from taskfleet import __version__
 from taskfleet.cli.rollout import commands as rollout
 from taskfleet.cli.target import Output
 from taskfleet.settings import SettingsError
+
+_LARGEST_RANK = 512  # of those that a ServingClass can allow
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Fleets of task models on Kubernetes.")
 agent_app = typer.Typer(no_args_is_help=True, help="The sidecar of a pool's pods.")
@@ -53,6 +56,24 @@ def lint(
     from taskfleet.cli.lint import linting  # noqa: PLC0415
 
     raise typer.Exit(linting.lint(places, output=output))
+
+
+@app.command()
+def push(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with adapter_config.json and adapter_model.safetensors.")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="HOST/REPOSITORY:VERSION, with or without oci://.")],
+    *,
+    base: Annotated[Path | None, typer.Option("--base", help="Folder of the base model: shapes and layers are compared with it.")] = None,
+    max_rank: Annotated[int, typer.Option("--max-rank", min=1, help="adapters.maxRank of the ServingClass.")] = _LARGEST_RANK,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Plain http, for a registry without TLS.")] = False,
+) -> None:
+    """Verify an adapter's folder, push it, and print source, version and digest for the TaskModel.
+
+    Logins come from the Docker configuration. Exit codes: 0 pushed, 1 the folder is no adapter that can be served, 2 the registry doesn't take it.
+    """
+    from taskfleet.cli.pushing import push_adapter  # noqa: PLC0415
+
+    raise typer.Exit(push_adapter(directory, reference, base=base, max_rank=max_rank, insecure=insecure))
 
 
 @agent_app.command("run")
