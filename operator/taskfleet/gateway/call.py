@@ -11,11 +11,12 @@ from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.places import Place
 from taskfleet.gateway.records import Key
 from taskfleet.gateway.request import InferenceRequest
-from taskfleet.gateway.routes import Target
+from taskfleet.gateway.routes import Route, Target
 from taskfleet.gateway.tally import Tally
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.trace_context import TraceContext
 from taskfleet.gateway.tracing import RequestSpan
+from taskfleet.gateway.transcript import Transcript
 from taskfleet.gateway.upstream import REQUEST_ID
 from taskfleet.names import CONVERSATION_HEADER
 
@@ -43,6 +44,10 @@ class Call:
     asked: Target | None = None  # what was tried last
     asked_at: float = 0.0  # monotonic
     cohort_broke: bool = False  # the picked revision broke off an attempt
+    route: Route | None = None  # where a candidate is beside the stable revision
+    transcript: Transcript | None = None  # of the answer, where it is looked at afterwards
+    schema_asked: bool = False  # it asks for an answer of the task's own schema
+    mirror_to: Target | None = None  # the candidate that is asked the same
     held: float = 0.0  # seconds that it has waited
     give_up: float | None = None  # monotonic; set at the first trouble
     rounds: int = 0  # over all pods, without success

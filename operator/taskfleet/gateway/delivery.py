@@ -9,7 +9,6 @@ from aiohttp import ClientConnectionResetError, web
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.errors import ApiError, UpstreamFailedError
 from taskfleet.gateway.meter import CLIENT_GONE, RevisionMeter
-from taskfleet.gateway.places import Place
 from taskfleet.gateway.routes import Target
 from taskfleet.gateway.shaping import Kind
 from taskfleet.gateway.stream import EventRelay, EventTooLongError, ModelRewriter, Usage, usage_within
@@ -43,7 +42,7 @@ async def relay(
     code = 200
     try:
         await response.prepare(request)
-        await _pass_on(events, chunk, answer, response, call.place)
+        await _pass_on(events, chunk, answer, response, call)
     except (ElsewhereError, EventTooLongError, ApiError) as error:
         code = error.status if isinstance(error, ApiError) else UpstreamFailedError.status
         await _break_off(request, call, response, error)
@@ -60,13 +59,16 @@ async def relay(
     return response, code
 
 
-async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse, place: Place) -> None:
+async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: web.StreamResponse, call: Call) -> None:
+    transcript = call.transcript
     counted = UNCOUNTED_BYTES
     while chunk:
+        if transcript is not None:
+            transcript.add(chunk)
         if events := relay.feed(chunk):
             await response.write(events)
         elif relay.pending > counted:
-            place.grow(relay.pending - counted)
+            call.place.grow(relay.pending - counted)
             counted = relay.pending
         chunk = await answer.chunk()
     if rest := relay.finish():
@@ -100,6 +102,8 @@ def whole(call: Call, target: Target, body: bytes, answer: Answer, meter: Revisi
     if answer.status == 200:
         if usage := usage_within(body):
             used(call, meter, usage)
+        if call.transcript is not None:
+            call.transcript.add(body)
         body = rewriter.rewrite(body)
     else:
         # Engines name the model in the message, too.

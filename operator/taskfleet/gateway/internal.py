@@ -87,6 +87,7 @@ def traffic(table: RouteTable, namespace: str, name: str) -> list[dict[str, Any]
         return None
     return [
         {"revision": target.revision.name, "uid": target.revision.uid, "pool": target.pool, "weightPercent": target.weight}
+        | ({"shadowPercent": target.shadow} if target.shadow else {})
         for target in route.targets
     ]
 

@@ -17,10 +17,12 @@ from taskfleet.gateway.auth import Access, KubernetesAccess, OpenAccess
 from taskfleet.gateway.body import BodyReader
 from taskfleet.gateway.client_connection import ClientLimits, ClientServer
 from taskfleet.gateway.cors import Cors
+from taskfleet.gateway.followup import FollowUp
 from taskfleet.gateway.hold import Changes, Hold
 from taskfleet.gateway.internal import InternalApi
 from taskfleet.gateway.measurement_stream import MeasurementStreams
 from taskfleet.gateway.meter import Meter, watch_loop
+from taskfleet.gateway.mirror import Mirror
 from taskfleet.gateway.places import Places
 from taskfleet.gateway.proxy import Proxy
 from taskfleet.gateway.routes import RouteTable
@@ -30,7 +32,7 @@ from taskfleet.gateway.supervision import Supervision
 from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.tracing import Tracing
-from taskfleet.gateway.upstream import PoolTokens, Upstream
+from taskfleet.gateway.upstream import Load, PoolTokens, Upstream
 from taskfleet.gateway.watch import RouteWatch
 from taskfleet.kube.client import Kube
 from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
@@ -54,6 +56,7 @@ class Gateway:
     measurements: Measurements
     streams: MeasurementStreams
     supervision: Supervision
+    mirror: Mirror
     api: PublicApi
 
 
@@ -66,6 +69,8 @@ def assemble(
     hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
     measurements, supervision = Measurements(held=lambda: hold.by_task), Supervision(time.monotonic)
+    load = Load()
+    mirror = Mirror(table=table, upstream=sender, load=load, measurements=measurements)
     proxy = Proxy(
         table=table,
         changes=changes,
@@ -74,6 +79,8 @@ def assemble(
         meter=meter,
         measurements=measurements,
         supervision=supervision,
+        load=load,
+        follow_up=FollowUp(mirror, supervision),
         hold_seconds=settings.hold_seconds,
     )
     api = PublicApi(
@@ -94,7 +101,7 @@ def assemble(
         task_models=table.count,
         supervised=lambda: supervision.active,
     )
-    return Gateway(table, meter, measurements, MeasurementStreams(measurements, told=supervision.told), supervision, api)
+    return Gateway(table, meter, measurements, MeasurementStreams(measurements, told=supervision.told), supervision, mirror, api)
 
 
 def upstream(settings: GatewaySettings, tokens: PoolTokens) -> Upstream:
@@ -135,6 +142,7 @@ async def _serve(settings: GatewaySettings) -> None:
             # In a thread: it waits for the collector.
             stack.push_async_callback(asyncio.to_thread, tracing.close)
         gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, tracing=tracing)
+        stack.callback(gateway.mirror.close)
         watch = RouteWatch(kube, gateway.table, gateway.meter, gateway.measurements)
         gateway.supervision.routes_heard = watch.heard
         ready = False

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from taskfleet.api.agent import NO_SUCH_ROUTE
-from taskfleet.gateway import responses
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.delivery import relay, whole
 from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError, UnsupportedEndpointError, UpstreamFailedError
+from taskfleet.gateway.followup import FollowUp
 from taskfleet.gateway.hold import RETRY_AFTER, Changes, Hold
 from taskfleet.gateway.meter import CLIENT_GONE, NO_REVISION, Meter, RevisionMeter
 from taskfleet.gateway.outcome import count
+from taskfleet.gateway.paths import PATHS
 from taskfleet.gateway.pick import pick_pod, pick_revision
 from taskfleet.gateway.records import Endpoint
 from taskfleet.gateway.routes import RouteTable, Target
-from taskfleet.gateway.shaping import Kind
 from taskfleet.gateway.supervision import Supervision
 from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.tracing import AttemptSpan
@@ -29,13 +29,6 @@ from taskfleet.gateway.upstream import ElsewhereError, Load, Upstream
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
-
-PATHS = {
-    Kind.CHAT: "/v1/chat/completions",
-    Kind.COMPLETION: "/v1/completions",
-    Kind.RESPONSE: responses.PATH,
-    Kind.EMBEDDING: "/v1/embeddings",
-}
 
 REST_SECONDS = 0.5  # a pod that refused is asked last for so long
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # between rounds over all pods when nothing changes in the routes
@@ -56,6 +49,8 @@ class Proxy:
         meter: Meter,
         measurements: Measurements,
         supervision: Supervision,
+        load: Load,
+        follow_up: FollowUp,
         hold_seconds: float,
     ) -> None:
         self._table = table
@@ -66,7 +61,8 @@ class Proxy:
         self._measurements = measurements
         self._supervision = supervision
         self._hold_seconds = hold_seconds
-        self._load = Load()
+        self._load = load
+        self._follow_up = follow_up
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """The response, sent already where it is a stream. Raises ApiError as long as nothing has been sent."""
@@ -91,6 +87,8 @@ class Proxy:
         if meter is not None:
             meter.ended(code, time.monotonic() - call.began)
         count(call, code, time.monotonic())
+        if code == 200 and call.transcript is not None:
+            self._follow_up.answered(call)
         if call.span is not None:
             call.span.status = code
             if call.held:
@@ -117,6 +115,7 @@ class Proxy:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
         self._load.rest(target.model, endpoint.address, time.monotonic() + REST_SECONDS)
         call.tried.setdefault(target.model, set()).add(endpoint.address)
+        call.transcript = None
         log.debug(
             "pod did not answer",
             extra=fields(
@@ -146,8 +145,9 @@ class Proxy:
         if route is None:
             return ()
         if len(route.targets) == 1:
-            call.cohort = self._measurements.of(route.targets[0].revision)
+            call.cohort, call.route = self._measurements.of(route.targets[0].revision), None
             return route.targets
+        call.route = route
         picked = pick_revision(route.targets, call.conversation()) if self._supervision.active else route.targets[0]
         if picked is not None and not call.executed:
             call.cohort = self._measurements.of(picked.revision)
@@ -203,6 +203,8 @@ class Proxy:
         self, request: web.BaseRequest, call: Call, target: Target, endpoint: Endpoint, meter: RevisionMeter
     ) -> tuple[web.StreamResponse, int]:
         body = call.body_for(target)
+        if call.route is not None:
+            self._follow_up.prepare(call, call.route, target)
         if call.span is None:
             return await self._ask(request, call, target, endpoint, meter=meter, body=body, span=None)
         span = call.span.attempt(address=endpoint.address, revision=target.revision.name, number=call.attempts)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from taskfleet.api.taskmodel import Task, TrafficTarget
+from taskfleet.api.fields import Model
+from taskfleet.api.taskmodel import Metric, Task, TrafficTarget
 from taskfleet.gateway.shaping import InvalidTaskError, Shaper, compile_task
 from taskfleet.names import AGENT_PORT, LABEL_POOL, LABEL_POOL_UID
 
@@ -35,6 +36,8 @@ class TaskRecord:
     created: str
     deleted: bool
     traffic: tuple[TrafficTarget, ...]
+    metric: Metric | None  # by which answers of two revisions are compared; None where the task is not evaluated
+    tolerance_percent: float
 
     @property
     def key(self) -> Key:
@@ -91,13 +94,21 @@ class SliceRecord:
     endpoints: tuple[Endpoint, ...]
 
 
+class _Scoring(Model):
+    """The part of `spec.evaluation` that says when two answers are the same."""
+
+    metric: Metric | None = None
+    tolerance_percent: float = 0
+
+
 def task_record(item: dict[str, Any]) -> TaskRecord:
     """Of a TaskModel. Raises UnreadableObjectError."""
     metadata = item["metadata"]
     try:
         traffic = tuple(TrafficTarget.model_validate(target) for target in (item.get("status") or {}).get("traffic") or ())
+        evaluation = _Scoring.model_validate((item.get("spec") or {}).get("evaluation") or {})
     except ValidationError as error:
-        raise UnreadableObjectError(f"TaskModel {metadata['namespace']}/{metadata['name']}: status.traffic: {error}") from None
+        raise UnreadableObjectError(f"TaskModel {metadata['namespace']}/{metadata['name']}: {error}") from None
     return TaskRecord(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -105,6 +116,8 @@ def task_record(item: dict[str, Any]) -> TaskRecord:
         created=metadata.get("creationTimestamp", ""),
         deleted="deletionTimestamp" in metadata,
         traffic=traffic,
+        metric=evaluation.metric,
+        tolerance_percent=evaluation.tolerance_percent,
     )
 
 

@@ -25,6 +25,7 @@ class Target:
     pool: str | None  # None: not known; any pool of the namespace is asked
     weight: int
     model: str  # its name inside the engine
+    shadow: int = 0  # percent of requests that are mirrored to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class RouteTable:
 
 def _published(target: TrafficTarget, seen: RevisionRecord | None, in_force: dict[str, RevisionRecord]) -> Target | None:
     record = seen if seen is not None and seen.uid == target.uid else in_force.get(target.uid)
-    return _target(record, pool=target.pool, weight=target.weight_percent) if record else None
+    return _target(record, pool=target.pool, weight=target.weight_percent, shadow=target.shadow_percent or 0) if record else None
 
 
 def _last_promoted(task: TaskRecord, revisions: dict[str, RevisionRecord]) -> Route | None:
@@ -198,9 +199,9 @@ def _last_promoted(task: TaskRecord, revisions: dict[str, RevisionRecord]) -> Ro
     return Route(task, (target,), published=False) if target else None
 
 
-def _target(record: RevisionRecord, *, pool: str | None, weight: int) -> Target | None:
+def _target(record: RevisionRecord, *, pool: str | None, weight: int, shadow: int = 0) -> Target | None:
     """None where the revision's name inside the engine is not known: its digest is not resolved, or it is a bare base and the pool is unknown."""
     model = pool
     if record.has_adapter:
         model = engine_name(record.namespace, record.task_model, record.digest) if record.digest else None
-    return Target(revision=record, pool=pool, weight=weight, model=model) if model else None
+    return Target(revision=record, pool=pool, weight=weight, model=model, shadow=shadow) if model else None

@@ -28,8 +28,9 @@ from taskfleet.gateway.errors import (
 )
 from taskfleet.gateway.meter import CLIENT_GONE, Meter
 from taskfleet.gateway.model_name import parse
+from taskfleet.gateway.paths import PATHS
 from taskfleet.gateway.places import Place, Places
-from taskfleet.gateway.proxy import PATHS, Proxy
+from taskfleet.gateway.proxy import Proxy
 from taskfleet.gateway.routes import RouteTable
 from taskfleet.gateway.shaping import Kind
 from taskfleet.gateway.time_limits import TimeLimits

@@ -25,13 +25,15 @@ class GatewaySettings(Settings):
         "taskfleet-gateway"
     )
     operator_namespace: Annotated[str | None, Field(description="Namespace of the operator; the gateway's own if unset.")] = None
-    operator_service_account: Annotated[str, Field(description="The only subject that may ask for the routes in force.")] = (
-        "taskfleet-operator"
-    )
+    operator_service_account: Annotated[
+        str, Field(description="The only subject that may ask for the routes in force and the measurements.")
+    ] = "taskfleet-operator"
 
     host: Annotated[str, Field(description="Address that both ports listen on.")] = "0.0.0.0"
     port: Annotated[int, Field(ge=0, le=65535, description="The public API.")] = 8080
-    internal_port: Annotated[int, Field(ge=0, le=65535, description="Metrics, probes and the routes report.")] = 9090
+    internal_port: Annotated[
+        int, Field(ge=0, le=65535, description="Metrics and probes; for the operator the routes in force and the measurements.")
+    ] = 9090
 
     auth_mode: Annotated[AuthMode, Field(description="Kubernetes, or None for closed networks.")] = AuthMode.KUBERNETES
     audience: Annotated[str, Field(description="A client's token must have it: a token for the API server is refused.")] = GATEWAY_AUDIENCE

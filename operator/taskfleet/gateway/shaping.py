@@ -50,6 +50,7 @@ class Shaper:
     response_format: Body | None = None
     parameters: tuple[Parameter, ...] = ()
     allowed: frozenset[Override] = frozenset()
+    schema_text: str | None = None
 
     @property
     def idle(self) -> bool:
@@ -75,6 +76,15 @@ class Shaper:
             self._shape_messages(body)
         else:
             self._shape_prompt(body)
+
+    def asks_for_schema(self, body: Body, kind: Kind) -> bool:
+        """Whether a request that has been shaped asks for an answer of the task's schema: callers may be allowed to ask for another."""
+        if self.response_format is None or kind is Kind.EMBEDDING:
+            return False
+        if kind is Kind.RESPONSE:
+            text = body.get("text")
+            return isinstance(text, dict) and text.get("format") == {"type": "json_schema", **self.response_format["json_schema"]}
+        return bool(body.get(_FORMAT_FIELDS[0]) == self.response_format)
 
     def _shape_prompt(self, body: Body) -> None:
         if self.template is not None:
@@ -184,6 +194,7 @@ def compile_task(task: Task) -> Shaper:
         response_format=None if task.output_schema is None else _response_format(task.output_schema),
         parameters=tuple(parameter for parameter in candidates if parameter.value is not None),
         allowed=frozenset(task.allow_overrides),
+        schema_text=task.output_schema,
     )
 
 

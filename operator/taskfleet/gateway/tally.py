@@ -13,10 +13,12 @@ from taskfleet.api.measurements import (
     Counts,
     MeasurementBatch,
     RevisionCounts,
+    ShadowCounts,
     TaskDemand,
     latency_bucket,
 )
 from taskfleet.gateway.records import Key, RevisionRecord
+from taskfleet.gateway.schema_check import SchemaCheck, UncheckedError
 
 _NO_DEMAND = (0, 0)
 
@@ -33,6 +35,14 @@ class Figures:
     bad: int = 0
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1))
 
+    def ended(self, *, error: bool, seconds: float | None) -> None:
+        """A request came to its end; `seconds` where it was answered well by this revision."""
+        self.requests += 1
+        if error:
+            self.errors += 1
+        elif seconds is not None:
+            self.latency[latency_bucket(seconds)] += 1
+
     def counts(self) -> Counts:
         """As they are now."""
         return Counts(
@@ -47,29 +57,72 @@ class Figures:
 
 
 @dataclass(slots=True, eq=False)
+class ShadowFigures:
+    """The counts of `api.measurements.ShadowCounts`, as they grow."""
+
+    answers: Figures = field(default_factory=Figures)
+    skipped: int = 0
+    compared: int = 0
+    agreed: int = 0
+
+    def counts(self) -> ShadowCounts:
+        """As they are now."""
+        return ShadowCounts(answers=self.answers.counts(), skipped=self.skipped, compared=self.compared, agreed=self.agreed)
+
+
+@dataclass(slots=True, eq=False)
 class Tally:
     """One revision. `version` grows with every count, so that a stream sees what has changed; `in_flight` is no count but what is at pods now."""
 
     revision: RevisionRecord
     live: Figures = field(default_factory=Figures)
+    shadow: ShadowFigures | None = None
     in_flight: int = 0
     version: int = 0
+    schema: SchemaCheck | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        text = self.revision.shaper.schema_text
+        self.schema = SchemaCheck(text) if text is not None else None
 
     def ended(self, *, error: bool, seconds: float | None) -> None:
         """A live request came to its end; `seconds` where it was answered well by this revision."""
-        live = self.live
-        live.requests += 1
-        if error:
-            live.errors += 1
-        elif seconds is not None:
-            live.latency[latency_bucket(seconds)] += 1
+        self.live.ended(error=error, seconds=seconds)
+        self.version += 1
+
+    def mirrored(self, *, error: bool, seconds: float | None) -> None:
+        """The same of a mirrored request."""
+        self.shadow = self.shadow or ShadowFigures()
+        self.shadow.answers.ended(error=error, seconds=seconds)
+        self.version += 1
+
+    def skipped(self) -> None:
+        """A request that was to be mirrored was not."""
+        self.shadow = self.shadow or ShadowFigures()
+        self.shadow.skipped += 1
+        self.version += 1
+
+    def check(self, answer: str, figures: Figures) -> None:
+        """Holds an answer against the task's schema, where there is time for it."""
+        if self.schema is None:
+            return
+        try:
+            figures.invalid += not self.schema.follows(answer)
+        except UncheckedError:
+            return
+        figures.checked += 1
         self.version += 1
 
     def counts(self) -> RevisionCounts:
         """As they are now."""
         record = self.revision
         return RevisionCounts(
-            namespace=record.namespace, task_model=record.task_model, revision=record.name, uid=record.uid, live=self.live.counts()
+            namespace=record.namespace,
+            task_model=record.task_model,
+            revision=record.name,
+            uid=record.uid,
+            live=self.live.counts(),
+            shadow=self.shadow.counts() if self.shadow is not None else None,
         )
 
 

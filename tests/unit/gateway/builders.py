@@ -18,17 +18,29 @@ DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
 
 
-def traffic(revision: str, *, pool: str = "tiny-pool", weight: int = 100) -> dict[str, Any]:
-    return {"revision": revision, "uid": f"uid-{revision}", "pool": pool, "weightPercent": weight}
+def traffic(revision: str, *, pool: str = "tiny-pool", weight: int = 100, shadow: int | None = None) -> dict[str, Any]:
+    target = {"revision": revision, "uid": f"uid-{revision}", "pool": pool, "weightPercent": weight}
+    return target if shadow is None else target | {"shadowPercent": shadow}
 
 
 def task_json(
-    name: str = "vendor", *, namespace: str = "finance", uid: str = "uid-1", to: list[dict[str, Any]] | None = None, deleted: bool = False
+    name: str = "vendor",
+    *,
+    namespace: str = "finance",
+    uid: str = "uid-1",
+    to: list[dict[str, Any]] | None = None,
+    deleted: bool = False,
+    evaluation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     metadata = {"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-01-02T03:04:05Z"}
     if deleted:
         metadata["deletionTimestamp"] = "2026-01-02T04:04:05Z"
-    return {"kind": "TaskModel", "metadata": metadata, "spec": {}, "status": {"traffic": to} if to is not None else {}}
+    return {
+        "kind": "TaskModel",
+        "metadata": metadata,
+        "spec": {"evaluation": evaluation} if evaluation else {},
+        "status": {"traffic": to} if to is not None else {},
+    }
 
 
 def task(name: str = "vendor", **arguments: Any) -> TaskRecord:
