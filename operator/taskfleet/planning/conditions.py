@@ -39,12 +39,17 @@ STALLING = frozenset(
         Reason.CONTAINER_FAILING,
         Reason.POD_REFUSED,
         Reason.CANDIDATE_FAILED,
+        Reason.GATE_FAILED,
+        Reason.ANALYSIS_BREACHED,
+        Reason.ABORTED,
+        Reason.GATE_UNMEASURABLE,
+        Reason.INCONCLUSIVE,
         Reason.API_REFUSED,
         Reason.NAME_TAKEN,
     }
 )
 # Work under way that somebody should know of.
-WARNING = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.NO_READY_PODS})
+WARNING = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.NO_READY_PODS, Reason.NO_TRAFFIC})
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,17 @@ def is_current(report: EvaluationReport, gate: Gate) -> bool:
     )
 
 
+def is_standing(gate: Gate) -> bool:
+    """Has the candidate passed, beside the revision that is stable now? Asked of one that has traffic already: a golden set that changes meanwhile takes none from it."""
+    report = gate.candidate.status.evaluation
+    return (
+        report is not None
+        and report.outcome is Measured.MEASURED
+        and (report.stable.revision if report.stable is not None else None) == gate.stable
+        and objection(gate.evaluation, report) is None
+    )
+
+
 def fingerprint(gate: Gate) -> str:
     """Stands for the question that a Job answers: whatever it depends on that can change while the revision is the same. Limits that only judge its report don't count."""
     measuring = gate.evaluation.model_copy(update={"min_score_percent": 0, "max_regression_percent": 0})

@@ -5,13 +5,14 @@ going back to an earlier revision, and applying the same spec twice makes nothin
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from taskfleet import names
-from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionSpec
+from taskfleet.api.revision import Outcome, TaskModelRevision, TaskModelRevisionSpec
 from taskfleet.api.taskmodel import Override, Rollout, Task, TaskModel
 from taskfleet.planning.plans import RevisionDraft
+from taskfleet.planning.verbs import verbs_for
 
 HASH_LENGTH = 10
 _DEFAULT_OVERRIDES = frozenset(Task().allow_overrides)
@@ -56,6 +57,35 @@ def target_name(task: TaskModel) -> str:
     return name_of(spec_of(task))
 
 
+def goal_name(task: TaskModel, living: Mapping[str, TaskModelRevision]) -> str | None:
+    """The revision that all traffic is to end at: the spec's; where that was rejected, what serves, or served last before it. None: there is no such."""
+    target = target_name(task)
+    revision = living.get(target)
+    if revision is None:
+        return target
+    serving = task.status.traffic[0].revision if task.status.traffic else None
+    if revision.status.phase == Phase.REJECTED:
+        return serving if serving is not None and serving != target else previous_name(revision, living)
+    if serving == target and verbs_for(task, target).undone:
+        return previous_name(revision, living) or target
+    return target
+
+
+def previous_name(revision: TaskModelRevision, living: Mapping[str, TaskModelRevision]) -> str | None:
+    """The revision that served last before this one. Of the same base: another one's pool would have to be made first."""
+    served = [
+        other
+        for name, other in living.items()
+        if name != revision.metadata.name
+        and other.spec.base == revision.spec.base
+        and other.status.phase in {Phase.SUPERSEDED, Phase.STABLE}
+    ]
+    found = max(
+        served, key=lambda other: (other.status.promoted_at or other.metadata.creation_timestamp, other.metadata.name), default=None
+    )
+    return found.metadata.name if found is not None else None
+
+
 def draft(task: TaskModel) -> RevisionDraft:
     """The revision of the task's present spec."""
     spec = spec_of(task)
@@ -75,13 +105,18 @@ def living(revisions: Iterable[TaskModelRevision]) -> dict[str, TaskModelRevisio
 
 
 def unneeded(task: TaskModel, revisions: Iterable[TaskModelRevision], *, needed: frozenset[str]) -> tuple[str, ...]:
-    """Those to delete: neither needed nor among the newest superseded ones that `rollbackWindowRevisions` keeps."""
+    """Those to delete: neither needed nor among the newest that `rollbackWindowRevisions` keeps, of those that served and, for the record, of those that were rejected."""
     window = (task.spec.rollout or Rollout()).rollback_window_revisions
     spare = [revision for name, revision in living(revisions).items() if name not in needed]
-    superseded = sorted(
-        (revision for revision in spare if revision.status.phase == Phase.SUPERSEDED),
-        key=lambda revision: (revision.metadata.creation_timestamp, revision.metadata.name),
-        reverse=True,
-    )
-    kept = {revision.metadata.name for revision in superseded[:window]}
+    served = [revision for revision in spare if revision.status.phase == Phase.SUPERSEDED]
+    rejected = [revision for revision in spare if revision not in served and _was_rejected(revision)]
+    kept = {revision.metadata.name for group in (served, rejected) for revision in sorted(group, key=_age, reverse=True)[:window]}
     return tuple(sorted(revision.metadata.name for revision in spare if revision.metadata.name not in kept))
+
+
+def _was_rejected(revision: TaskModelRevision) -> bool:
+    return revision.status.verdict is not None and revision.status.verdict.outcome is Outcome.REJECTED
+
+
+def _age(revision: TaskModelRevision) -> tuple[str, str]:
+    return revision.metadata.creation_timestamp, revision.metadata.name

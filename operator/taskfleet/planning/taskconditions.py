@@ -9,8 +9,8 @@ from taskfleet.planning.admission import Admission
 from taskfleet.planning.conditions import STALLING, Finding, Outlook, Summary, known, summary_of
 from taskfleet.planning.placement import Placement
 from taskfleet.planning.revisionstatus import adapter_finding
-from taskfleet.planning.rollout_immediate import Step
 from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout_situation import Rejection, Step
 from taskfleet.planning.servingclass import without_effect
 from taskfleet.planning.snapshot import Refusal
 
@@ -19,8 +19,8 @@ from taskfleet.planning.snapshot import Refusal
 class Standing:
     """Where a task stands, after the step that was just decided.
 
-    `target` is the place of the spec's revision (None: it has none), `serving` the place of the revision with traffic (None: no traffic, or its pool is gone).
-    `is_target_served` says that the traffic is the spec's revision on the right pool.
+    `target` is the place of the revision that all traffic is to end at (None: it has none), `serving` the place of the stable revision (None: no traffic, or its pool is gone).
+    `is_target_served` says that all traffic is the target's on the right pool. `rejection` says why the spec's revision is not the target.
     """
 
     task: TaskModel
@@ -30,6 +30,7 @@ class Standing:
     serving: Placement | None
     is_target_served: bool
     refusal: Refusal | None
+    rejection: Rejection | None = None
 
     @property
     def subject(self) -> Placement | None:
@@ -64,8 +65,6 @@ def fields_without_effect(task: TaskModel) -> list[str]:
         "spec.scaling.maxReplicas": spec.scaling.max_replicas,
         "spec.scaling.targetConcurrency": spec.scaling.target_concurrency,
         "spec.scaling.idleSeconds": spec.scaling.idle_seconds,
-        "spec.rollout": spec.rollout,
-        "spec.evaluation": spec.evaluation,
         "spec.savings": spec.savings,
     }
     return [field for field, value in given.items() if value is not None]
@@ -97,6 +96,8 @@ def _without_place(standing: Standing) -> tuple[Reason, str]:
         return standing.admission.violation.reason, standing.admission.violation.message
     if standing.task.spec.suspend:
         return Reason.SUSPENDED, "spec.suspend is true, and the task was never assigned to a pool"
+    if standing.rejection is not None:
+        return standing.rejection.reason, standing.rejection.message
     return Reason.WAITING_FOR_POOL, "not assigned to a pool yet"
 
 
@@ -131,26 +132,41 @@ def _unavailable(standing: Standing) -> Finding:
         return Finding(ConditionType.AVAILABLE, False, known(pool.reason, Reason.STARTING), pool.message)
     adapter = adapter_finding(standing.target)
     if adapter.status:
-        return Finding(ConditionType.AVAILABLE, False, Reason.PROGRESSING, "proven; its traffic is about to be written")
+        before_traffic = standing.step.phase is RolloutPhase.EVALUATING
+        message = standing.step.message if before_traffic else "proven; its traffic is about to be written"
+        return Finding(ConditionType.AVAILABLE, False, Reason.PROGRESSING, message)
     return Finding(ConditionType.AVAILABLE, False, adapter.reason, adapter.message)
 
 
 def _rollout_healthy(standing: Standing) -> Finding:
     kind = ConditionType.ROLLOUT_HEALTHY
     served = standing.revision_served
+    if standing.rejection is not None:
+        return Finding(kind, False, standing.rejection.reason, _with_who_goes_on(standing, standing.rejection.message))
     if standing.is_target_served or (standing.target is None and served is not None):
         return Finding(kind, True, Reason.UP_TO_DATE, f"{served} has the traffic")
     if standing.target is None:
         reason, message = _without_place(standing)
         return Finding(kind, None, reason, message)
-    name = standing.target.revision.metadata.name
-    adapter = adapter_finding(standing.target)
+    return _candidate_healthy(standing, standing.target)
+
+
+def _candidate_healthy(standing: Standing, target: Placement) -> Finding:
+    kind, name = ConditionType.ROLLOUT_HEALTHY, target.revision.metadata.name
+    adapter, served = adapter_finding(target), standing.revision_served
     goes_on = f"; {served} goes on" if served is not None else ""
-    if standing.target.failed:
+    if target.failed:
         return Finding(kind, False, Reason.CANDIDATE_FAILED, f"{name} can't be served: {adapter.message}{goes_on}")
     if not adapter.status and adapter.reason in STALLING:
         return Finding(kind, False, adapter.reason, f"{name} can't be served yet: {adapter.message}{goes_on}")
+    if standing.step.hold is not None and standing.step.hold in STALLING:
+        return Finding(kind, False, standing.step.hold, f"{standing.step.message}{goes_on}")
     return Finding(kind, True, Reason.ROLLING, f"{name} is on its way{goes_on}")
+
+
+def _with_who_goes_on(standing: Standing, message: str) -> str:
+    served = standing.revision_served
+    return f"{message}; {served} goes on serving" if served is not None else f"{message}; nothing serves"
 
 
 def version_moved(standing: Standing) -> tuple[Finding, ...]:
@@ -202,6 +218,12 @@ def revision_failed(standing: Standing) -> Summary | None:
     return summary_of(Reason.CANDIDATE_FAILED, message)
 
 
+def revision_is_rejected(standing: Standing) -> Summary | None:
+    if standing.rejection is None:
+        return None
+    return summary_of(standing.rejection.reason, _with_who_goes_on(standing, standing.rejection.message))
+
+
 def has_no_place(standing: Standing) -> Summary | None:
     if standing.target is not None or standing.is_target_served:
         return None
@@ -229,8 +251,13 @@ def cannot_answer(standing: Standing) -> Summary | None:
     return None if finding.status else summary_of(finding.reason, finding.message)
 
 
+def rollout_is_held(standing: Standing) -> Summary | None:
+    hold = standing.step.hold
+    return summary_of(hold, standing.step.message) if hold is not None and not standing.task.spec.suspend else None
+
+
 def rollout_is_not_done(standing: Standing) -> Summary | None:
-    if standing.step.phase is RolloutPhase.DONE:
+    if standing.step.phase in {RolloutPhase.DONE, RolloutPhase.REJECTED}:
         return None
     return Summary(Outlook.RECONCILING, Reason.PROGRESSING, standing.step.message or "the rollout goes on")
 
@@ -239,10 +266,12 @@ CHECKS: tuple[Check, ...] = (
     write_was_refused,  # the operator itself can't go on
     spec_is_refused,  # nothing of the spec is acted on
     change_is_suspended,  # somebody said so; the rest would be noise
+    revision_is_rejected,  # until it is retried or the spec changes
     revision_failed,  # for good, until agents try again or the spec changes
     has_no_place,  # packing comes next
     pool_is_unavailable,  # the cause of whatever the adapter lacks
     adapter_is_not_ready,  # on its way, or waiting for its source
+    rollout_is_held,  # by its gate, by its traffic or by a person
     cannot_answer,  # proven once, and not there now
     rollout_is_not_done,  # all is there, gateways follow
 )

@@ -4,19 +4,24 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from taskfleet.api.conditions import Condition, ConditionType, Reason
-from taskfleet.api.taskmodel import RevisionReference, TaskModelStatus
+from taskfleet.api.revision import TaskModelRevision
+from taskfleet.api.taskmodel import RevisionReference, TaskModel, TaskModelStatus
 from taskfleet.planning import revisions
 from taskfleet.planning.admission import Admission, admit
-from taskfleet.planning.conditions import Finding, events_between, find, merged, shortened, summary_of, timestamp
+from taskfleet.planning.conditions import Finding, events_between, find, known, merged, shortened, summary_of
+from taskfleet.planning.gate import unneeded_jobs
+from taskfleet.planning.gate_policy import verdict_in_words
 from taskfleet.planning.packing_key import PackingKey, key_of, key_of_pool
 from taskfleet.planning.placement import Placement, placement_in, placement_on, placements
 from taskfleet.planning.plans import Event, TaskPlan
 from taskfleet.planning.revisionstatus import revision_statuses
-from taskfleet.planning.rollout_immediate import Situation, Step, rollout_status, step
+from taskfleet.planning.rollout import rollout_status, step
 from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout_situation import Rejection, Situation, Step
 from taskfleet.planning.snapshot import TaskSnapshot
 from taskfleet.planning.taskconditions import Standing, findings
 from taskfleet.planning.traffic import present_traffic
+from taskfleet.planning.verbs import verbs_for
 
 # How often gateways are asked while a switch is not known to all of them.
 DRAIN_POLL_SECONDS = 0.5
@@ -39,13 +44,16 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
     key = _key(snapshot, admission)
     moving = key is not None and not task.spec.suspend
     draft = revisions.draft(task) if moving else None
-    next_step, standing = _decide(snapshot, admission, key, places, moving=moving)
-    status = _status(snapshot, standing, now=now)
+    situation = _situation(snapshot, key, places, moving=moving, now=now)
+    next_step = step(situation)
+    standing = _standing(snapshot, admission, situation, next_step, places)
+    status = _status(snapshot, standing, situation)
     statuses = revision_statuses(
         revisions.living(snapshot.revisions),
         places,
         target=draft.name if draft is not None else None,
-        traffic=next_step.traffic,
+        asked=revisions.target_name(task),
+        step=next_step,
         now=now,
     )
     return TaskPlan(
@@ -54,14 +62,17 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
         status=status,
         packing_keys=tuple(sorted(left | ({key} if key is not None and moving else set()))),
         delete_revisions=_unneeded(snapshot, status, places, draft.name if draft is not None else None),
+        read_dataset=next_step.read_dataset,
         ask_gateways=next_step.ask_gateways,
+        evaluate=next_step.evaluate,
+        delete_jobs=_unneeded_jobs(situation, next_step),
         events=(
-            *_switch_event(next_step),
+            *_step_events(next_step),
             *_moved_event(task.status.conditions, status.conditions),
             *events_between(task.status.conditions, status.conditions),
         ),
-        notes=(next_step.message,) if next_step.switched else (),
-        requeue_after=DRAIN_POLL_SECONDS if next_step.ask_gateways else None,
+        notes=(next_step.message,) if next_step.switched or next_step.begins or next_step.rejection is not None else (),
+        requeue_after=DRAIN_POLL_SECONDS if next_step.ask_gateways else next_step.requeue_after,
     )
 
 
@@ -96,50 +107,74 @@ def _key(snapshot: TaskSnapshot, admission: Admission) -> PackingKey | None:
     )
 
 
-def _decide(
-    snapshot: TaskSnapshot, admission: Admission, key: PackingKey | None, places: Sequence[Placement], *, moving: bool
-) -> tuple[Step, Standing]:
+def _situation(snapshot: TaskSnapshot, key: PackingKey | None, places: Sequence[Placement], *, moving: bool, now: datetime) -> Situation:
     task = snapshot.task
     living = revisions.living(snapshot.revisions)
-    target = living.get(revisions.target_name(task)) if key is not None else None
-    target_place = placement_on(key, target.metadata.name, places) if key is not None and target is not None else None
-    next_step = step(
-        Situation(
-            status=task.status,
-            traffic=present_traffic(task.status, living, places),
-            target=target if moving else None,
-            place=target_place,
-            gateways=snapshot.gateways,
-        )
+    asked = revisions.target_name(task)
+    goal = living.get(revisions.goal_name(task, living) or "") if key is not None else None
+    return Situation(
+        task=task,
+        traffic=present_traffic(task.status, living, places),
+        target=living.get(asked) if moving else None,
+        goal=goal,
+        place=_place_of(goal, key, task, places),
+        gateways=snapshot.gateways,
+        verbs=verbs_for(task, asked),
+        dataset=snapshot.dataset,
+        evaluations=snapshot.evaluations,
+        evidence=snapshot.evidence,
+        now=now,
     )
+
+
+def _place_of(goal: TaskModelRevision | None, key: PackingKey | None, task: TaskModel, places: Sequence[Placement]) -> Placement | None:
+    """Its place on a pool of the right key; of a revision that serves instead of the spec's, the place where it does."""
+    if goal is None or key is None:
+        return None
+    if goal.metadata.name != revisions.target_name(task) and task.status.traffic and task.status.traffic[0].revision == goal.metadata.name:
+        return placement_in(task.status.traffic[0].pool, goal.metadata.name, places)
+    return placement_on(key, goal.metadata.name, places)
+
+
+def _standing(snapshot: TaskSnapshot, admission: Admission, situation: Situation, next_step: Step, places: Sequence[Placement]) -> Standing:
     route = next_step.traffic[0] if next_step.traffic else None
     serving = placement_in(route.pool, route.revision, places) if route is not None else None
-    standing = Standing(
-        task=task,
+    return Standing(
+        task=snapshot.task,
         admission=admission,
         step=next_step,
-        target=target_place,
+        target=situation.place,
         serving=serving,
-        is_target_served=target_place is not None and serving is target_place,
+        is_target_served=situation.place is not None and serving is situation.place and len(next_step.traffic) == 1,
         refusal=snapshot.refusal,
+        rejection=_rejection(situation, next_step),
     )
-    return next_step, standing
 
 
-def _status(snapshot: TaskSnapshot, standing: Standing, *, now: datetime) -> TaskModelStatus:
+def _rejection(situation: Situation, next_step: Step) -> Rejection | None:
+    """Why the spec's revision is not to serve: decided just now, or remembered."""
+    if next_step.rejection is not None or next_step.retried is not None or situation.target is None:
+        return next_step.rejection
+    verdict = situation.target.status.verdict
+    if not situation.target_is_rejected or verdict is None:
+        return None
+    return Rejection(known(verdict.reason, Reason.ABORTED), verdict.message)
+
+
+def _status(snapshot: TaskSnapshot, standing: Standing, situation: Situation) -> TaskModelStatus:
     task, before = snapshot.task, snapshot.task.status
     generation = task.metadata.generation
     next_step = standing.step
     settled = not task.spec.suspend and standing.admission.violation is None
     return TaskModelStatus(
         observed_generation=generation,
-        conditions=merged(before.conditions, findings(standing), generation=generation, now=now),
+        conditions=merged(before.conditions, findings(standing), generation=generation, now=situation.now),
         serving_class_name=standing.admission.class_name if settled else before.serving_class_name,
         base=task.spec.base.short_name,
         stable=_stable(snapshot, next_step),
         candidate=_candidate(snapshot, standing),
         traffic=list(next_step.traffic),
-        rollout=rollout_status(before.rollout, next_step, at=timestamp(now)),
+        rollout=rollout_status(before.rollout, next_step, situation),
         url=f"{snapshot.gateway_url.rstrip('/')}/v1" if snapshot.gateway_url else before.url,
     )
 
@@ -147,7 +182,7 @@ def _status(snapshot: TaskSnapshot, standing: Standing, *, now: datetime) -> Tas
 def _stable(snapshot: TaskSnapshot, next_step: Step) -> RevisionReference | None:
     """The revision that answers; the one before until every gateway acts on the switch. After a lost status, the one with the traffic."""
     before = snapshot.task.status.stable
-    if next_step.phase is RolloutPhase.DONE and next_step.traffic:
+    if next_step.phase in {RolloutPhase.DONE, RolloutPhase.REJECTED} and next_step.traffic:
         return _reference(snapshot, next_step.traffic[0].revision) or before
     if before is None and next_step.traffic and next_step.phase is not RolloutPhase.DRAINING:
         return _reference(snapshot, next_step.traffic[0].revision)
@@ -157,7 +192,10 @@ def _stable(snapshot: TaskSnapshot, next_step: Step) -> RevisionReference | None
 def _candidate(snapshot: TaskSnapshot, standing: Standing) -> RevisionReference | None:
     if standing.task.spec.suspend:
         return snapshot.task.status.candidate
-    if standing.step.phase in {RolloutPhase.DONE, RolloutPhase.FAILED, None} or standing.admission.violation is not None:
+    if (
+        standing.step.phase in {RolloutPhase.DONE, RolloutPhase.FAILED, RolloutPhase.REJECTED, None}
+        or standing.admission.violation is not None
+    ):
         return None
     return _reference(snapshot, revisions.target_name(snapshot.task))
 
@@ -179,8 +217,26 @@ def _unneeded(snapshot: TaskSnapshot, status: TaskModelStatus, places: Sequence[
     return revisions.unneeded(snapshot.task, snapshot.revisions, needed=frozenset(needed))
 
 
-def _switch_event(next_step: Step) -> tuple[Event, ...]:
-    return (Event(type="Normal", reason="TrafficSwitched", message=next_step.message),) if next_step.switched else ()
+def _unneeded_jobs(situation: Situation, next_step: Step) -> tuple[str, ...]:
+    """None while nothing of the task is changed."""
+    if situation.target is None:
+        return ()
+    measuring = next_step.phase is RolloutPhase.EVALUATING
+    return unneeded_jobs(situation.evaluations, situation.gate(situation.target) if measuring else None)
+
+
+def _step_events(next_step: Step) -> tuple[Event, ...]:
+    """What a rollout has reached. A rejection is told by the event of the changed summary, a Warning."""
+    events = []
+    if next_step.report is not None and next_step.rejection is None and next_step.phase is not RolloutPhase.EVALUATING:
+        events.append(
+            Event(type="Normal", reason="GatePassed", message=f"{next_step.revision} {verdict_in_words(next_step.report)}"[:1024])
+        )
+    if next_step.begins:
+        events.append(Event(type="Normal", reason="StepReached", message=next_step.message))
+    if next_step.switched:
+        events.append(Event(type="Normal", reason="TrafficSwitched", message=next_step.message))
+    return tuple(events)
 
 
 def _moved_event(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Event, ...]:

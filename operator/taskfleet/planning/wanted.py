@@ -36,7 +36,8 @@ class Wanted:
 
     def role(self, revision: str) -> Role:
         """What a revision is to the task: a candidate until it has traffic; one that is drained keeps its role."""
-        routed = any(target.revision == revision for target in self.task.status.traffic)
+        # The stable revision's route stands first; the other one has a canary's share.
+        routed = any(target.revision == revision for target in self.task.status.traffic[:1])
         is_candidate = revision == self.target and not routed and self.revisions[revision].status.phase != revisions.Phase.STABLE
         return Role.CANDIDATE if is_candidate else Role.STABLE
 
@@ -44,9 +45,9 @@ class Wanted:
 def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozenset[str], members: frozenset[str]) -> Wanted | None:
     """What the task wants of the key's pools; None where it has nothing to do with them. `members` are its revisions on these pools now.
 
-    Target: the revision of the spec, also one that failed: an agent tries it again when its pod or its class changes, so that what was refused under too small a
-    limit comes right by itself. Kept: what has traffic on these pools; everything while a switch is not yet known to every gateway; after a lost status, what had
-    the traffic last.
+    Target: where all traffic is to end, mostly the revision of the spec, also one that failed: an agent tries it again when its pod or its class changes, so that what was
+    refused under too small a limit comes right by itself. Kept: what has traffic on these pools; everything while a switch is not yet known to every gateway; after a lost
+    status, what had the traffic last.
     """
     task = entry.task
     if task.metadata.deletion_timestamp is not None or not (members or _same_base(task, snapshot.key)):
@@ -59,13 +60,13 @@ def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozens
         pools=snapshot.pools,
         claims=snapshot.claims,
     )
-    target = revisions.target_name(task) if _belongs(task, admission, snapshot.key) else None
+    target = revisions.goal_name(task, living) if _belongs(task, admission, snapshot.key) else None
     if task.spec.suspend:
         return Wanted(task=task, revisions=living, target=None, kept=members, frozen=True)
     return Wanted(
         task=task,
         revisions=living,
-        target=target if target in living else None,
+        target=target if target in living and living[target].spec.base == task.spec.base else None,
         kept=_kept(task, living, members, pool_names),
         frozen=False,
     )
@@ -73,7 +74,9 @@ def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozens
 
 def _kept(task: TaskModel, living: Mapping[str, TaskModelRevision], members: frozenset[str], pool_names: frozenset[str]) -> frozenset[str]:
     status = task.status
-    here = members & living.keys()
+    serves = {target.revision for target in status.traffic[:1]}
+    # One that was rejected leaves at once, and its agents refuse it from then on; one that was undone serves until the one before it can.
+    here = frozenset(name for name in members & living.keys() if name in serves or living[name].status.phase != revisions.Phase.REJECTED)
     if status.rollout is not None and status.rollout.phase == RolloutPhase.DRAINING:
         return here
     if not status.traffic:

@@ -263,8 +263,6 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("spec", "fields"),
         [
-            ({"evaluation": {"dataset": {"configMapName": "golden"}}}, ["spec.evaluation"]),
-            ({"rollout": {"strategy": "Canary"}}, ["spec.rollout"]),
             ({"scaling": {"minReplicas": 0}}, ["spec.scaling.minReplicas"]),
             (
                 {"scaling": {"maxReplicas": 2, "targetConcurrency": 4, "idleSeconds": 60}},
