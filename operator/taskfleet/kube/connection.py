@@ -5,6 +5,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -49,7 +50,7 @@ class Connection:
         """As kubectl connects: `path`, else KUBECONFIG (several files with a colon between), else ~/.kube/config. Raises KubeError."""
         configuration = Configuration()
         try:
-            loader = await _load(configuration, path=path, context=context)
+            loader = await _load(configuration, path=_kubeconfig(path), context=context)
         # The client lets some of what a damaged file holds through as the parser's or Python's own errors.
         except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
             raise KubeError(f"no usable kubeconfig: {error}") from error
@@ -141,6 +142,14 @@ class Connection:
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         _, url, _, _, _ = await self._api.param_serialize(method, path, query_params=list((query or {}).items()))
         return await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limits)
+
+
+def _kubeconfig(path: str | None) -> str:
+    """Raises KubeError where there is no such file; the client would print that, and go on."""
+    files = path or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+    if not any(Path(file).is_file() for file in files.split(os.pathsep)):
+        raise KubeError(f"no usable kubeconfig: there is no file {files}")
+    return files
 
 
 async def _load(configuration: Configuration, *, path: str | None, context: str | None) -> Any:

@@ -81,6 +81,7 @@ def test_retry_takes_away_what_would_stop_it_again() -> None:
         (Verb.ABORT, view(phase=None), "no rollout has begun"),
         (Verb.RETRY, stepping(), "was not rejected"),
         (Verb.UNDO, stepping(), "abort it"),
+        (Verb.UNDO, rejected(), "is not what the spec asks for"),
         (Verb.UNDO, View(task=serving().task, revisions=(version(8, phase="Stable"),)), "rollbackWindowRevisions"),
     ],
 )

@@ -11,7 +11,7 @@ from enum import StrEnum
 from taskfleet import names
 from taskfleet.api.taskmodel import Rollout, RolloutStatus, Strategy
 from taskfleet.cli.rollout.view import View, is_named
-from taskfleet.planning.revisions import Phase
+from taskfleet.planning.revisions import Phase, target_name
 from taskfleet.planning.rollout_phase import RolloutPhase
 
 
@@ -146,21 +146,22 @@ def _undo(view: View) -> Decision:
     if under_way is not None:
         return Refused(f"{_known(view, under_way.revision)} is on its way, and is not the one that serves: abort it, then undo if need be")
     stable = view.task.status.stable
-    if stable is None:
+    served = view.revision(stable.revision) if stable is not None else None
+    if served is None:
         return Refused(f"nothing to undo: no revision of {view.task.metadata.key} serves")
-    earlier = [
-        revision
-        for revision in view.revisions
-        if revision.status.phase == Phase.SUPERSEDED and revision.metadata.deletion_timestamp is None
-    ]
-    if not earlier:
+    name = served.metadata.name
+    if name != target_name(view.task):
         return Refused(
-            f"nothing to go back to: no revision before {_known(view, stable.revision)} is kept (spec.rollout.rollbackWindowRevisions)"
+            f"nothing to undo: {_known(view, name)} is not what the spec asks for, it serves in that one's place; change the spec"
         )
-    back = max(earlier, key=lambda one: (one.status.promoted_at or "", one.metadata.creation_timestamp, one.metadata.name))
+    # Another base is on another pool, which would have to be made first.
+    earlier = [one for one in view.revisions if one.status.phase == Phase.SUPERSEDED and one.spec.base == served.spec.base]
+    if not earlier:
+        return Refused(f"nothing to go back to: no revision before {_known(view, name)} is kept (spec.rollout.rollbackWindowRevisions)")
+    back = max(earlier, key=lambda one: (one.status.promoted_at or one.metadata.creation_timestamp, one.metadata.name))
     return Order(
-        {names.ANNOTATION_UNDO: stable.revision},
-        f"undid {_known(view, stable.revision)}",
+        {names.ANNOTATION_UNDO: name},
+        f"undid {_known(view, name)}",
         f"{_known(view, back.metadata.name)} gets all traffic again as soon as it is proven; the spec stays as it is",
     )
 
