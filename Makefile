@@ -38,9 +38,10 @@ venv: .venv/installed ## the Python environment of development and tests
 .venv/installed: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@.ci/bootstrap
 
-generate: venv ## write what is made from the code: CRDs, the references of the API and of the settings
+generate: venv ## write what is made from the code: CRDs, the references of the API, the settings and the commands
 	@$(PYTHON_IN_VENV) -m taskfleet.api.generate
 	@$(PYTHON_IN_VENV) -m taskfleet.cli.settings_reference
+	@$(PYTHON_IN_VENV) -m taskfleet.cli.command_reference
 
 format: venv ## format the code and repair what the linter can repair
 	@$(BIN)/ruff format .

@@ -47,7 +47,10 @@ def gateway() -> None:
 @app.command()
 def lint(
     places: Annotated[
-        list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests; of a folder all *.yaml, *.yml and *.json in it.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Manifests: files, folders (all *.yaml, *.yml and *.json in them), or - for standard input."
+        ),
     ],
     *,
     output: Annotated[Output, typer.Option("--output", "-o", help="text or json.")] = Output.TEXT,

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from taskfleet.kube.client import Kube, WatchEvent
-from taskfleet.kube.errors import ConflictError, GoneError, InvalidError, UnavailableError
+from taskfleet.kube.errors import ConflictError, GoneError, InvalidError, KubeError, UnavailableError
 from taskfleet.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, TASK_MODELS
 
 Handler = Callable[[web.Request], Any]
@@ -229,3 +229,38 @@ async def test_a_lease_is_renewed_whatever_waits_for_its_turn(server: _ApiServer
     await asyncio.gather(waiting, return_exceptions=True)
     await slow.close()
     assert [request.path.rpartition("/")[2] for request in server.asked] == ["a", "taskfleet-operator"]
+
+
+async def test_annotations_are_set_and_removed_against_what_was_read(server: _ApiServer, kube: Kube) -> None:
+    await kube.annotate(TASK_MODELS, "total", "finance", {"a": "1", "b": None}, resource_version="41", field_manager="somebody")
+    (request,) = server.asked
+    assert (request.method, request.path) == ("PATCH", "/apis/taskfleet.dev/v1alpha1/namespaces/finance/taskmodels/total")
+    assert (request.query["fieldManager"], request.headers["Content-Type"]) == ("somebody", "application/merge-patch+json")
+    assert server.bodies == [{"metadata": {"resourceVersion": "41", "annotations": {"a": "1", "b": None}}}]
+
+
+async def test_a_person_chooses_file_and_context_and_gets_its_namespace(server: _ApiServer, kube: Kube, tmp_path: Path) -> None:
+    config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    config["contexts"].append({"name": "other", "context": {"cluster": "test", "user": "test", "namespace": "finance"}})
+    (tmp_path / "mine").write_text(yaml.safe_dump(config))
+    found = await Kube.connect_as_user(user_agent="person", kubeconfig=str(tmp_path / "mine"), context="other")
+    try:
+        await found.get_json("/version")
+        assert (found.namespace, kube.namespace) == ("finance", "")
+    finally:
+        await found.close()
+    assert server.asked[0].headers["User-Agent"] == "person"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "kind: Config", "current-context: a\ncontexts: []\nusers: []\nclusters: []", "{", "a: {b: *c}"]
+)
+async def test_a_kubeconfig_that_cant_be_used_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "broken").write_text(content)
+    with pytest.raises(KubeError, match="no usable kubeconfig"):
+        await Kube.connect_as_user(user_agent="person", kubeconfig=str(tmp_path / "broken"))
+
+
+async def test_a_kubeconfig_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KubeError, match="there is no file"):
+        await Kube.connect_as_user(user_agent="person", kubeconfig=str(tmp_path / "none"))
