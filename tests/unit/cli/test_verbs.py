@@ -4,7 +4,8 @@ import pytest
 
 from taskfleet import names
 from taskfleet.cli.rollout.verbs import Already, Order, Refused, Verb, decide
-from taskfleet.cli.rollout.view import View, is_named
+from taskfleet.cli.rollout.view import View
+from taskfleet.planning.verbs import FULL, Verbs, verbs_for
 from tests.unit.cli.views import paused, rejected, stepping, version, view, with_annotation
 from tests.unit.planning.builders import NOW
 
@@ -45,7 +46,7 @@ def test_a_verb_names_the_revision_that_is_rolled(verb: Verb, annotations: dict[
 def test_undo_names_the_revision_that_serves_and_tells_which_comes_back() -> None:
     undone = order(Verb.UNDO, serving())
     assert undone.annotations == {names.ANNOTATION_UNDO: V8}
-    assert "(v6)" in undone.follows
+    assert "(v7)" in undone.follows
 
 
 def test_resume_takes_the_pause_away() -> None:
@@ -96,9 +97,20 @@ def test_what_is_so_already_is_not_written_again() -> None:
     assert isinstance(decide(Verb.RESUME, stepping(), now=NOW), Already)
 
 
-def test_a_revision_is_named_by_its_name_or_its_hash() -> None:
-    assert is_named("total-0123456789", "total-0123456789")
-    assert is_named("total-0123456789", "0123456789@full")
-    assert not is_named("total-0123456789", "456789")
-    assert not is_named("total-0123456789", "total")
-    assert not is_named("total-0123456789", None)
+@pytest.mark.parametrize(
+    ("verb", "found", "understood"),
+    [
+        (Verb.PAUSE, stepping(), Verbs(paused=True)),
+        (Verb.PROMOTE, stepping(), Verbs(promote_to=2)),
+        (Verb.PROMOTE_FULLY, stepping(), Verbs(promote_to=FULL)),
+        (Verb.ABORT, stepping(), Verbs(aborted=True)),
+        (Verb.RETRY, rejected(), Verbs(retry=f"{V8}@20260101T120000Z")),
+        (Verb.UNDO, serving(), Verbs(undone=True)),
+    ],
+)
+def test_the_operator_understands_what_is_written(verb: Verb, found: View, understood: Verbs) -> None:
+    for annotation, value in order(verb, found).annotations.items():
+        assert value is not None
+        found = with_annotation(found, annotation, value)
+    assert verbs_for(found.task, V8) == understood
+    assert verbs_for(found.task, V7) == Verbs()

@@ -51,8 +51,8 @@ def view(
     pods: tuple[PodSeen, ...] | None = None,
     **spec: Any,
 ) -> View:
-    """v7 serves, v8 is rolled; v6 served before. `weights`: of v7 and v8, or 0 for none."""
-    stable = version(7, phase="Stable", verdict=PROMOTED, promotedAt="2026-01-01T09:00:00Z")
+    """v7 serves, v8 is rolled; v6 served before. `weights`: of v7 and v8."""
+    stable = version(7, phase="Stable" if weights[1] < 100 else "Superseded", verdict=PROMOTED, promotedAt="2026-01-01T09:00:00Z")
     rolled = candidate or version(8)
     earlier = version(6, phase="Superseded", verdict=PROMOTED, promotedAt="2026-01-01T07:00:00Z")
     task = task_model(version="v8", **({"rollout": CANARY} | spec))

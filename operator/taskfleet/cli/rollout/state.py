@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from taskfleet import names
 from taskfleet.api.conditions import ConditionType
-from taskfleet.cli.rollout.view import View, is_named
-from taskfleet.planning.revisions import Phase
+from taskfleet.cli.rollout.view import View
+from taskfleet.planning.revisions import Phase, living, previous_name, target_name
 from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.verbs import verbs_for
 
 
 class ExitCode(IntEnum):
@@ -78,17 +78,23 @@ def is_not_accepted(view: View) -> Standing | None:
 
 
 def retry_is_not_seen(view: View) -> Standing | None:
-    rollout, value = view.task.status.rollout, view.task.metadata.annotations.get(names.ANNOTATION_RETRY)
+    rollout = view.task.status.rollout
     found = view.revision(rollout.revision) if rollout is not None else None
-    if found is None or found.status.phase != Phase.REJECTED or not is_named(found.metadata.name, value) or value == found.status.retried:
+    if found is None or found.status.phase != Phase.REJECTED:
+        return None
+    asked = verbs_for(view.task, found.metadata.name)
+    # The operator does nothing about it as long as the revision is aborted or undone too.
+    if asked.retry in {None, found.status.retried} or asked.aborted or asked.undone:
         return None
     return Standing(State.UNDER_WAY, "the operator has not acted on the retry yet")
 
 
 def undo_is_not_seen(view: View) -> Standing | None:
-    stable, value = view.task.status.stable, view.task.metadata.annotations.get(names.ANNOTATION_UNDO)
+    stable = view.task.status.stable
     found = view.revision(stable.revision) if stable is not None else None
-    if found is None or found.status.phase != Phase.STABLE or not is_named(found.metadata.name, value):
+    if found is None or found.metadata.name != target_name(view.task) or found.status.phase != Phase.STABLE:
+        return None
+    if not verbs_for(view.task, found.metadata.name).undone or previous_name(found, living(view.revisions)) is None:
         return None
     return Standing(State.UNDER_WAY, "the operator has not acted on the undo yet")
 

@@ -10,9 +10,11 @@ from enum import StrEnum
 
 from taskfleet import names
 from taskfleet.api.taskmodel import Rollout, RolloutStatus, Strategy
-from taskfleet.cli.rollout.view import View, is_named
-from taskfleet.planning.revisions import Phase, target_name
+from taskfleet.cli.rollout.view import View
+from taskfleet.planning.revisions import Phase, living, previous_name, target_name
 from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout_steps import steps_of
+from taskfleet.planning.verbs import verbs_for
 
 
 class Verb(StrEnum):
@@ -67,7 +69,7 @@ def _pause(view: View) -> Decision:
     rollout = _under_way(view)
     if rollout is None:
         return _nothing(view, "pause")
-    if is_named(rollout.revision, view.task.metadata.annotations.get(names.ANNOTATION_PAUSE)):
+    if verbs_for(view.task, rollout.revision).paused:
         return Already(f"{_known(view, rollout.revision)} is paused already")
     return Order(
         {names.ANNOTATION_PAUSE: rollout.revision},
@@ -131,9 +133,14 @@ def _retry(view: View, now: datetime) -> Decision:
         return Refused(f"nothing to retry: the revision that the spec of {view.task.metadata.key} asks for was not rejected")
     name = found.metadata.name
     # What was said of it before would stop it, or let it skip its steps, again.
-    annotations = view.task.metadata.annotations
-    spent = (names.ANNOTATION_ABORT, names.ANNOTATION_UNDO, names.ANNOTATION_PROMOTE, names.ANNOTATION_PAUSE)
-    cleared = dict.fromkeys(one for one in spent if is_named(name, annotations.get(one)))
+    said = verbs_for(view.task, name)
+    spent = {
+        names.ANNOTATION_ABORT: said.aborted,
+        names.ANNOTATION_UNDO: said.undone,
+        names.ANNOTATION_PROMOTE: said.promote_to or said.mistake,
+        names.ANNOTATION_PAUSE: said.paused,
+    }
+    cleared = dict.fromkeys(annotation for annotation, is_said in spent.items() if is_said)
     return Order(
         {names.ANNOTATION_RETRY: f"{name}@{now:%Y%m%dT%H%M%SZ}", **cleared},
         f"retried {_known(view, name)}",
@@ -154,15 +161,13 @@ def _undo(view: View) -> Decision:
         return Refused(
             f"nothing to undo: {_known(view, name)} is not what the spec asks for, it serves in that one's place; change the spec"
         )
-    # Another base is on another pool, which would have to be made first.
-    earlier = [one for one in view.revisions if one.status.phase == Phase.SUPERSEDED and one.spec.base == served.spec.base]
-    if not earlier:
+    back = previous_name(served, living(view.revisions))
+    if back is None:
         return Refused(f"nothing to go back to: no revision before {_known(view, name)} is kept (spec.rollout.rollbackWindowRevisions)")
-    back = max(earlier, key=lambda one: (one.status.promoted_at or one.metadata.creation_timestamp, one.metadata.name))
     return Order(
         {names.ANNOTATION_UNDO: name},
         f"undid {_known(view, name)}",
-        f"{_known(view, back.metadata.name)} gets all traffic again as soon as it is proven; the spec stays as it is",
+        f"{_known(view, back)} gets all traffic again as soon as it is proven; the spec stays as it is",
     )
 
 
@@ -195,7 +200,7 @@ def _known(view: View, revision: str) -> str:
 
 
 def _share(view: View, step: int) -> str:
-    steps = (view.task.spec.rollout or Rollout()).steps
+    steps = steps_of(view.task.spec.rollout or Rollout())
     if len(steps) < step:
         return ""
     chosen = steps[step - 1]

@@ -39,9 +39,3 @@ class View:
     def revision(self, name: str | None) -> TaskModelRevision | None:
         """The revision of that name."""
         return next((revision for revision in self.revisions if revision.metadata.name == name), None)
-
-
-def is_named(revision: str, value: str | None) -> bool:
-    """Does the value of an annotation mean this revision? It has the whole name or the hash at its end, and for some verbs more behind an `@`."""
-    name = (value or "").partition("@")[0]
-    return bool(name) and (revision == name or revision.rpartition("-")[2] == name)
