@@ -30,8 +30,10 @@ def step(situation: Situation) -> Step:
     target = situation.target
     if target is None:
         return _held(situation)
+    if (again := _retried(situation, target)) is not None:
+        return again
     if situation.target_is_rejected:
-        return _retried(situation, target) or _after_rejection(situation, target)
+        return _after_rejection(situation, target)
     return _ordered(situation, target) or _toward(situation, target)
 
 
@@ -160,7 +162,7 @@ def _ordered(situation: Situation, target: TaskModelRevision) -> Step | None:
     name, verbs = target.metadata.name, situation.verbs
     serves = situation.stable is not None and situation.stable.revision == name
     if verbs.undone and serves and situation.goal is not None and situation.goal.metadata.name != name:
-        message = f"{name} was undone; {situation.goal.metadata.name} serves again"
+        message = f"{name} was undone in favour of {situation.goal.metadata.name}"
         return Step(
             traffic=situation.traffic,
             revision=name,
@@ -184,8 +186,12 @@ def _rejected(situation: Situation, target: TaskModelRevision, rejection: Reject
 
 
 def _retried(situation: Situation, target: TaskModelRevision) -> Step | None:
-    asked = situation.verbs.retry
-    if asked is None or asked == target.status.retried or situation.verbs.aborted or situation.verbs.undone:
+    """From its gate on, once for each value of the annotation: a revision that was rejected, or one whose gate could not be measured."""
+    asked, rollout = situation.verbs.retry, situation.status.rollout
+    unmeasured = rollout is not None and rollout.revision == target.metadata.name and rollout.hold == Reason.GATE_UNMEASURABLE
+    if asked is None or asked == target.status.retried or not (situation.target_is_rejected or unmeasured):
+        return None
+    if situation.verbs.aborted or situation.verbs.undone:
         return None
     name = target.metadata.name
     return Step(traffic=_stable_only(situation), revision=name, phase=RolloutPhase.PROVING, message=f"{name} is tried again", retried=asked)

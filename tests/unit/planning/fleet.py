@@ -1,7 +1,7 @@
 """A whole fleet in memory, for stories: the planners are the real ones, everything around them is played.
 
-Pods are scheduled, agents take documents up, resolve, load and prove, gateways follow; each can be told to fail. `settle()` carries plans out, one object at a time as the
-controller would, until nothing changes any more, and writes down every step that a person could see.
+Pods are scheduled, agents take documents up, resolve, load and prove, gateways follow, golden sets are run, users ask; each can be told to fail. `settle()` carries plans out,
+one object at a time as the controller would, until nothing changes any more, and writes down every step that a person could see.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,25 @@ from typing import Any
 from taskfleet import names
 from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState, BaseReport, DesiredState, EngineReport
 from taskfleet.api.conditions import Condition
+from taskfleet.api.evaluation import EvaluationReport, Figures, Measured
 from taskfleet.api.fields import Metadata
+from taskfleet.api.measurements import latency_bucket
 from taskfleet.api.modelpool import ModelPool, ModelPoolStatus
 from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionStatus
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel, TaskModelStatus, TrafficTarget
+from taskfleet.evaluation.settings import settings_digest
 from taskfleet.planning import packing, pool, revisionstatus, taskmodel
 from taskfleet.planning.conditions import outlook_of
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
-from taskfleet.planning.plans import Event, Resolution, TaskPlan
+from taskfleet.planning.plans import EvaluationDraft, Event, Resolution, TaskPlan
 from taskfleet.planning.snapshot import (
     AgentView,
     ContainerView,
+    DatasetView,
     DeploymentView,
+    EvaluationView,
+    Evidence,
     GatewayView,
     PackingSnapshot,
     PackingTask,
@@ -32,6 +38,7 @@ from taskfleet.planning.snapshot import (
     PoolSnapshot,
     ResolutionFailure,
     TaskSnapshot,
+    Window,
 )
 from tests.unit.planning.builders import NOW
 
@@ -103,6 +110,13 @@ class Fleet:
     free_devices: int = 99
     gateways: dict[str, tuple[TrafficTarget, ...] | None] = field(default_factory=lambda: {"gateway-0": None})
     gateways_follow: bool = True
+    jobs: dict[str, EvaluationView] = field(default_factory=dict)
+    golden_set: DatasetView = field(default_factory=lambda: DatasetView(digest=f"sha256:{'9' * 64}", examples=60))
+    scores: dict[str, float] = field(default_factory=dict)  # digest → score on the golden set, in percent; 97 unless told otherwise
+    unmeasurable: int = 0  # so many of the next evaluations come to nothing
+    requests_per_second: float = 10.0
+    failing: dict[str, float] = field(default_factory=dict)  # digest → share of requests that fail
+    slow: dict[str, float] = field(default_factory=dict)  # digest → how many times as long its answers take
     transcript: list[str] = field(default_factory=list)
     serial: int = 0
 
@@ -151,13 +165,18 @@ class Fleet:
         return waits, before != (self.tasks, self.revisions, self.pools, repr(self.pods), len(self.transcript))
 
     def _task(self, name: str) -> list[float]:
-        plan = taskmodel.plan(self.task_snapshot(name), now=self.now)
+        snapshot = self.task_snapshot(name)
+        plan = taskmodel.plan(snapshot, now=self.now)
+        if plan.read_dataset:
+            snapshot = replace(snapshot, dataset=self.golden_set)
+            plan = taskmodel.plan(snapshot, now=self.now)
         if plan.ask_gateways:
             views = tuple(GatewayView(name=gateway, traffic=traffic) for gateway, traffic in self.gateways.items())
-            plan = taskmodel.plan(replace(self.task_snapshot(name), gateways=views), now=self.now)
+            plan = taskmodel.plan(replace(snapshot, gateways=views), now=self.now)
         self._carry_out(name, plan)
         for key in plan.packing_keys:
             self._pack(key)
+        self._evaluate(plan)
         for revision in plan.delete_revisions:
             del self.revisions[revision]
             self.said(f"delete tmr {revision}")
@@ -170,7 +189,73 @@ class Fleet:
             revisions=self._revisions_of(name),
             pools=tuple(self.pools.values()),
             gateway_url=GATEWAY_URL,
+            evaluations=tuple(self.jobs.values()),
+            evidence=self._evidence(self.tasks[name].status),
         )
+
+    def _evidence(self, status: TaskModelStatus) -> Evidence | None:
+        """What users' requests came to since the step began."""
+        rollout = status.rollout
+        if rollout is None or rollout.step_started_at is None or len(status.traffic) < 2:
+            return None
+        since = datetime.fromisoformat(rollout.step_started_at)
+        stable, candidate = status.traffic
+        asked = self.requests_per_second * (self.now - since).total_seconds()
+        return Evidence(
+            since=since,
+            stable=self._window(stable.revision, asked * stable.weight_percent / 100),
+            candidate=self._window(candidate.revision, asked * candidate.weight_percent / 100),
+            shadow=self._window(candidate.revision, asked * (candidate.shadow_percent or 0) / 100),
+        )
+
+    def _window(self, revision: str, asked: float) -> Window:
+        digest = self.revisions[revision].status.digest or ""
+        requests, errors = int(asked), int(asked * self.failing.get(digest, 0.0))
+        middle = latency_bucket(0.1 * self.slow.get(digest, 1.0))
+        answers = requests - errors
+        latency = {middle - 1: answers // 4, middle: answers - 2 * (answers // 4), middle + 1: answers // 4}
+        return Window(requests=requests, errors=errors, latency={bucket: count for bucket, count in latency.items() if count})
+
+    def _evaluate(self, plan: TaskPlan) -> None:
+        for job in plan.delete_jobs:
+            if self.jobs.pop(job, None) is not None:
+                self.said(f"delete job {job}")
+        draft = plan.evaluate
+        if draft is not None and draft.name not in self.jobs:
+            self.said(f"job {draft.name} measures {draft.revision}{f' beside {draft.compared_with}' if draft.compared_with else ''}")
+            self.jobs[draft.name] = EvaluationView(
+                job=draft.name,
+                revision=draft.revision,
+                compared_with=draft.compared_with,
+                attempt=draft.attempt,
+                fingerprint=draft.fingerprint,
+                finished=True,
+                finished_at=self.now,
+                report=self._report(draft),
+            )
+
+    def _report(self, draft: EvaluationDraft) -> EvaluationReport:
+        if self.unmeasurable:
+            self.unmeasurable -= 1
+            return EvaluationReport(outcome=Measured.UNMEASURABLE, message="7 of 60 examples were answered")
+        candidate = self._figures(draft.revision)
+        stable = self._figures(draft.compared_with) if draft.compared_with is not None else None
+        difference = candidate.score_percent - stable.score_percent if stable is not None else None
+        return EvaluationReport(
+            outcome=Measured.MEASURED,
+            metric=draft.evaluation.metric.value,
+            dataset_digest=self.golden_set.digest,
+            settings_digest=settings_digest(draft.evaluation),
+            samples=self.golden_set.examples,
+            candidate=candidate,
+            stable=stable,
+            difference_percent=difference,
+            difference_lower_percent=difference - 0.5 if difference is not None else None,
+            difference_upper_percent=difference + 0.5 if difference is not None else None,
+        )
+
+    def _figures(self, revision: str) -> Figures:
+        return Figures(revision=revision, score_percent=self.scores.get(self.revisions[revision].status.digest or "", 97.0))
 
     def _carry_out(self, name: str, plan: TaskPlan) -> None:
         task = self.tasks[name]
@@ -326,7 +411,7 @@ class Fleet:
     def _show_change(self, name: str, before: TaskModelStatus, after: TaskModelStatus) -> None:
         if before.traffic != after.traffic:
             self.said(f"tm {name}: traffic {_traffic(before)} → {_traffic(after)}")
-        phases = [f"{status.rollout.revision} {status.rollout.phase}" if status.rollout else "-" for status in (before, after)]
+        phases = [_phase(status) for status in (before, after)]
         if phases[0] != phases[1]:
             self.said(f"tm {name}: rollout {phases[1]}")
         _show_conditions(self.said, f"tm {name}", before.conditions, after.conditions)
@@ -358,8 +443,20 @@ def _standing(task: TaskModel) -> str:
     return f"tm {task.metadata.name}: {outlook.value if outlook else '?'}, {ready.reason}, traffic {_traffic(task.status)}"
 
 
+def _phase(status: TaskModelStatus) -> str:
+    rollout = status.rollout
+    if rollout is None:
+        return "-"
+    step = f" {rollout.step} of {rollout.steps}" if rollout.step is not None else ""
+    return f"{rollout.revision} {rollout.phase}{step}{f', held: {rollout.hold}' if rollout.hold is not None else ''}"
+
+
 def _traffic(status: TaskModelStatus) -> str:
-    return ", ".join(f"{target.revision} on {target.pool} {target.weight_percent} %" for target in status.traffic) or "-"
+    return ", ".join(f"{target.revision} on {target.pool} {target.weight_percent} %{_shadow(target)}" for target in status.traffic) or "-"
+
+
+def _shadow(target: TrafficTarget) -> str:
+    return f" and {target.shadow_percent} % mirrored" if target.shadow_percent else ""
 
 
 def _view(found: Pod) -> PodView:

@@ -1,0 +1,276 @@
+"""Rollouts from the first proof to their end, as readable transcripts in `golden/rollouts/`.
+
+UPDATE_GOLDEN=1 writes them anew; the difference is for a reviewer to read.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskfleet.api.taskmodel import TaskModel, TaskModelStatus
+from taskfleet.planning import revisions
+from taskfleet.planning.snapshot import DatasetView
+from tests.unit.planning.builders import digest, serving_class, task_model
+from tests.unit.planning.fleet import Fleet
+
+GOLDEN = Path(__file__).parent / "golden" / "rollouts"
+GATE = {"dataset": {"configMapName": "golden"}}
+STEPS = [{"weightPercent": 10, "holdSeconds": 60}, {"weightPercent": 50, "holdSeconds": 60}]
+CANARY: dict[str, Any] = {"strategy": "Canary", "steps": STEPS}
+
+
+def version(name: str, *, rollout: dict[str, Any] | None = None, **spec: Any) -> TaskModel:
+    """A task behind a gate and two steps."""
+    return task_model(version=name, **{"evaluation": GATE, "rollout": CANARY if rollout is None else rollout, **spec})
+
+
+def ordered(task: TaskModel, **verbs: str) -> TaskModel:
+    """With annotations that name the revision of this spec; `{}` in a value stands for its name."""
+    name = revisions.target_name(task)
+    annotations = {f"taskfleet.dev/{verb}": value.replace("{}", name) for verb, value in verbs.items()}
+    return task.model_copy(update={"metadata": task.metadata.model_copy(update={"annotations": annotations})})
+
+
+def served(**changes: Any) -> Fleet:
+    """Version v1 serves."""
+    versions = {f"oci://registry.example/total v{number}": digest(letter) for number, letter in enumerate("0123")}
+    registry = {"oci://registry.example/tiny-invoices v1": digest("b"), **versions}
+    story = Fleet(classes={"l4": serving_class()}, registry=registry, **changes)
+    story.apply(version("v1"))
+    story.settle("version v1 is applied")
+    story.transcript.clear()
+    return story
+
+
+def first_version_passes_its_gate() -> Fleet:
+    story = served()
+    story = Fleet(classes=story.classes, registry=story.registry)
+    story.apply(version("v1"))
+    story.settle("the first version is applied")
+    return story
+
+
+def first_version_fails_its_gate() -> Fleet:
+    story = Fleet(classes={"l4": serving_class()}, registry=served().registry, scores={digest("1"): 61.0})
+    story.apply(version("v1"))
+    story.settle("the first version is applied, and it is not good enough")
+    story.apply(version("v2"))
+    story.settle("version v2 is applied")
+    return story
+
+
+def good_version() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied")
+    return story
+
+
+def gate_fails() -> Fleet:
+    story = served(scores={digest("2"): 88.33})
+    story.apply(version("v2"))
+    story.settle("version v2 is applied, which is worse")
+    story.settle("nothing changes any more")
+    story.apply(version("v3"))
+    story.settle("version v3 is applied")
+    return story
+
+
+def gate_is_measured_at_the_fourth_try() -> Fleet:
+    story = served(unmeasurable=0)
+    story.unmeasurable = 3
+    story.apply(version("v2"))
+    story.settle("version v2 is applied while most pods are too busy to answer the golden set", seconds=1200)
+    return story
+
+
+def gate_is_never_measured() -> Fleet:
+    story = served()
+    story.unmeasurable = 5
+    story.apply(version("v2"))
+    story.settle("version v2 is applied, and the golden set can't be run", seconds=1200)
+    story.apply(ordered(version("v2"), retry="{}@1"))
+    story.settle("it can be run again, and somebody retries", seconds=1200)
+    return story
+
+
+def golden_set_is_too_small() -> Fleet:
+    story = served()
+    story.golden_set = DatasetView(digest=digest("8"), examples=12)
+    story.apply(version("v2"))
+    story.settle("version v2 is applied beside a golden set of 12 examples", seconds=100)
+    return story
+
+
+def errors_at_half_of_the_traffic() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    story.failing[digest("2")] = 0.2
+    story.settle("it begins to fail")
+    story.settle("nothing changes any more")
+    return story
+
+
+def slow_answers_at_the_first_step() -> Fleet:
+    story = served(slow={digest("2"): 3.0})
+    story.apply(version("v2"))
+    story.settle("version v2 is applied, whose answers take three times as long")
+    return story
+
+
+def nobody_asks() -> Fleet:
+    story = served(requests_per_second=0.0)
+    story.apply(version("v2", rollout={**CANARY, "analysis": {"maxHoldSeconds": 300}}))
+    story.settle("version v2 is applied at night", seconds=900)
+    story.apply(ordered(version("v2", rollout={**CANARY, "analysis": {"maxHoldSeconds": 300}}), promote="{}@full"))
+    story.settle("somebody promotes it fully")
+    return story
+
+
+def shadow_first() -> Fleet:
+    story = served()
+    steps = [{"weightPercent": 0, "shadowPercent": 20, "holdSeconds": 30}, {"weightPercent": 20, "holdSeconds": 30}]
+    story.apply(version("v2", rollout={"strategy": "Canary", "steps": steps}))
+    story.settle("version v2 is applied")
+    return story
+
+
+def paused_and_resumed() -> Fleet:
+    story = served()
+    story.apply(ordered(version("v2"), pause="{}"))
+    story.settle("version v2 is applied, paused", seconds=300)
+    story.apply(version("v2"))
+    story.settle("it is resumed", seconds=80)
+    story.apply(ordered(version("v2"), pause="{}"))
+    story.settle("it is paused at a step", seconds=300)
+    story.failing[digest("2")] = 0.5
+    story.settle("it begins to fail while it is paused", seconds=300)
+    return story
+
+
+def promoted_by_hand() -> Fleet:
+    story = served(requests_per_second=0.0)
+    story.apply(version("v2"))
+    story.settle("version v2 is applied at night", seconds=20)
+    story.apply(ordered(version("v2"), promote="{}@2"))
+    story.settle("somebody promotes it to the second step", seconds=20)
+    story.settle("the same annotation is still there", seconds=20)
+    story.apply(ordered(version("v2"), promote="{}@full"))
+    story.settle("and fully")
+    return story
+
+
+def aborted_and_retried() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=20)
+    story.apply(ordered(version("v2"), abort="{}"))
+    story.settle("somebody aborts it")
+    story.apply(ordered(version("v2"), retry="{}@monday"))
+    story.settle("somebody retries it")
+    story.settle("the same annotation is still there")
+    return story
+
+
+def undone() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied")
+    story.apply(ordered(version("v2"), undo="{}"))
+    story.settle("somebody undoes it")
+    return story
+
+
+def superseded() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    story.apply(version("v3"))
+    story.settle("version v3 is applied in mid-canary")
+    return story
+
+
+def back_to_the_stable_version() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    story.apply(version("v1"))
+    story.settle("version v1 is applied again in mid-canary")
+    return story
+
+
+def back_within_the_window() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied")
+    story.transcript.clear()
+    story.apply(version("v1"))
+    story.settle("version v1 is applied again")
+    return story
+
+
+def another_prompt_is_a_revision() -> Fleet:
+    story = served()
+    story.apply(version("v1", task={"systemPrompt": "Answer with the total alone."}))
+    story.settle("another prompt is applied")
+    return story
+
+
+def status_is_wiped_in_mid_canary() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    task = story.tasks["total"]
+    story.tasks["total"] = task.model_copy(update={"status": TaskModelStatus()})
+    story.settle("the status of the task is lost")
+    return story
+
+
+def suspended_in_mid_canary() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    story.apply(version("v2", suspend=True))
+    story.settle("it is suspended")
+    story.apply(version("v2"))
+    story.settle("it goes on")
+    return story
+
+
+STORIES = (
+    first_version_passes_its_gate,
+    first_version_fails_its_gate,
+    good_version,
+    gate_fails,
+    gate_is_measured_at_the_fourth_try,
+    gate_is_never_measured,
+    golden_set_is_too_small,
+    errors_at_half_of_the_traffic,
+    slow_answers_at_the_first_step,
+    nobody_asks,
+    shadow_first,
+    paused_and_resumed,
+    promoted_by_hand,
+    aborted_and_retried,
+    undone,
+    superseded,
+    back_to_the_stable_version,
+    back_within_the_window,
+    another_prompt_is_a_revision,
+    status_is_wiped_in_mid_canary,
+    suspended_in_mid_canary,
+)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_story_is_told_as_it_was_reviewed(story: Callable[[], Fleet]) -> None:
+    told = story().text
+    path = GOLDEN / f"{story.__name__}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(told)
+    assert told == path.read_text()
