@@ -82,6 +82,7 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_kube_throttled_seconds": "Seconds, for long: more changes than the operator lets itself write. Changes wait in their queue; nothing is lost.",
     "taskfleet_leader": "The sum over all replicas must be 1. 0 for more than a minute: nobody reconciles; see [the operator](#the-operator-restarts-or-does-nothing).",
     "taskfleet_leader_changes_total": "More than a few a day: the leader loses its Lease. Look for restarts, throttled CPU, a slow API server.",
+    "taskfleet_measured_gateways": "The leader's must be the number of gateway replicas. Less for minutes: the operator does not get to their internal port (NetworkPolicy), and canaries stand still.",
     "taskfleet_objects": '`condition="Stalled",status="True"` above 0: somebody must act on these objects; their conditions say how. `condition="Available",status="False"`: tasks that can\'t answer.',
     "taskfleet_queue_depth": "Above 0 for minutes: the operator does not keep up, or a key fails again and again; see the next line.",
     "taskfleet_reconcile_seconds": '`_count` with `result="error"` grows: a defect or a refusing API server; the operator\'s log has the traceback.',

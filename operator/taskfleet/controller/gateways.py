@@ -50,11 +50,10 @@ class Gateways:
         return tuple(await asyncio.gather(*(self._ask(address, namespace, name) for address in replicas(slices))))
 
     async def _ask(self, address: str, namespace: str, name: str) -> GatewayView:
-        host = f"[{address}]" if ":" in address else address
         try:
             token = await self._tokens.get(self._audience)
             async with self._session.get(
-                f"http://{host}:{self._port}{GATEWAY_ROUTES_PATH}",
+                f"http://{host_of(address)}:{self._port}{GATEWAY_ROUTES_PATH}",
                 params={"namespace": namespace, "name": name},
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
@@ -66,6 +65,11 @@ class Gateways:
             return GatewayView(name=address, traffic=_ANSWER.validate_json(content).traffic)
         except (KubeError, aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             return GatewayView(name=address, traffic=None, error=f"{type(error).__name__}: {error}")
+
+
+def host_of(address: str) -> str:
+    """The address as a URL has it."""
+    return f"[{address}]" if ":" in address else address
 
 
 def replicas(slices: list[dict[str, Any]]) -> tuple[str, ...]:

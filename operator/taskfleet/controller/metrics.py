@@ -22,6 +22,7 @@ RELIST_CORRECTIONS = Counter(
     "taskfleet_relist_corrections", "Objects that a comparison with the API server found missed by the watch.", ["kind"]
 )
 AGENT_CALLS = Counter("taskfleet_agent_calls", "Calls to agents by route and HTTP status; 0 where there was no answer.", ["route", "code"])
+MEASURED_GATEWAYS = Gauge("taskfleet_measured_gateways", "Replicas of the gateway whose measurements this operator reads now.")
 
 ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
 

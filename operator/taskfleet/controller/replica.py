@@ -24,6 +24,7 @@ from taskfleet.controller.fleet import MODELS, Fleet
 from taskfleet.controller.gateways import Gateways
 from taskfleet.controller.health import Health
 from taskfleet.controller.keys import ClassKey, Key, PoolKey, TaskKey
+from taskfleet.controller.measurements import GatewayMeasurements
 from taskfleet.controller.metrics import CACHED_OBJECTS, FleetCollector
 from taskfleet.controller.packing import PackingReconciler
 from taskfleet.controller.pool import PoolReconciler
@@ -96,12 +97,10 @@ class Replica:
         again = settings.refused_retry_seconds
         writer = Writer(self._kube, self._cache, may_write=self._election.may_write, refused_retry_seconds=again)
         events = EventWriter(self._kube, instance=identity)
-        gateways = Gateways(
-            self._session,
-            tokens,
-            slices=lambda: list(self._gateway_slices.objects.values()) if self._gateway_slices.synced.is_set() else None,
-            port=settings.gateway_internal_port,
-            audience=settings.internal_audience,
+        port, audience = settings.gateway_internal_port, settings.internal_audience
+        gateways = Gateways(self._session, tokens, slices=self._slices, port=port, audience=audience)
+        self._measurements = GatewayMeasurements(
+            self._session, tokens, slices=self._slices, port=port, audience=audience, enqueue=self._queue.add, now=_now
         )
         self._task_models = TaskModelReconciler(
             fleet=self._fleet,
@@ -112,6 +111,7 @@ class Replica:
             evaluations=JobEvaluations(
                 fleet=self._fleet, writer=writer, kube=self._kube, settings=settings.evaluator_settings, enqueue=self._queue.add
             ),
+            measurements=self._measurements,
             enqueue=self._queue.add,
             now=_now,
             gateway_url=settings.gateway_url,
@@ -194,6 +194,7 @@ class Replica:
             await self._fill()
             self._queue.start()
             self._enqueue_all()
+            self._background.spawn("measurements", self._measurements.run())
             self._background.spawn("trust", self._trust.run())
             self._background.spawn("comparison", self._relist.run())
             await holding
@@ -255,6 +256,10 @@ class Replica:
         for member in pool.spec.members:
             if member.revision == revision:
                 self._queue.add(TaskKey(pool.metadata.namespace, member.task_model))
+
+    def _slices(self) -> list[Json] | None:
+        """EndpointSlices of the gateway's Service; None while they are not known."""
+        return list(self._gateway_slices.objects.values()) if self._gateway_slices.synced.is_set() else None
 
     def _enqueue_pools(self) -> None:
         for key in self._fleet.pool_keys():

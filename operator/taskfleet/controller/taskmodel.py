@@ -14,6 +14,7 @@ from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.gateways import Gateways
 from taskfleet.controller.keys import Key, TaskKey
+from taskfleet.controller.measurements import Measurements
 from taskfleet.controller.resolutions import Resolutions
 from taskfleet.controller.writer import RefusedError, Writer
 from taskfleet.kube.resources import TASK_MODEL_REVISIONS, TASK_MODELS
@@ -22,7 +23,7 @@ from taskfleet.planning import taskmodel
 from taskfleet.planning.packing_key import key_of_pool
 from taskfleet.planning.plans import TaskPlan
 from taskfleet.planning.revisionstatus import with_digest
-from taskfleet.planning.snapshot import DatasetView, GatewayView, Refusal, TaskSnapshot
+from taskfleet.planning.snapshot import DatasetView, Evidence, GatewayView, Refusal, TaskSnapshot
 from taskfleet.resources.custom_objects import task_model_revision
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class TaskModelReconciler:
         gateways: Gateways,
         resolutions: Resolutions,
         evaluations: Evaluations,
+        measurements: Measurements,
         enqueue: Callable[[Key], None],
         now: Callable[[], datetime],
         gateway_url: str,
@@ -50,6 +52,7 @@ class TaskModelReconciler:
         self._gateways = gateways
         self._resolutions = resolutions
         self._evaluations = evaluations
+        self._measurements = measurements
         self._enqueue = enqueue
         self._now = now
         self._gateway_url = gateway_url
@@ -76,6 +79,7 @@ class TaskModelReconciler:
             self._pool_refusals.pop(key, None)
             self._unreadable.pop(key, None)
             self._evaluations.forget(key)
+            self._measurements.forget(key)
             self._left_behind(key)
             return None
         if isinstance(task, Unreadable):
@@ -136,8 +140,19 @@ class TaskModelReconciler:
             refusal=refusal or self._pool_refusals.get(key),
             dataset=dataset,
             evaluations=self._evaluations.views(key),
+            evidence=self._evidence(key, task.status),
         )
         return taskmodel.plan(snapshot, now=self._now())
+
+    def _evidence(self, key: TaskKey, status: TaskModelStatus) -> Evidence | None:
+        """Of the two revisions that share the traffic, in the present step."""
+        rollout = status.rollout
+        if rollout is None or rollout.step_started_at is None or len(status.traffic) < 2:
+            self._measurements.forget(key)
+            return None
+        stable, candidate = status.traffic[:2]
+        since = datetime.fromisoformat(rollout.step_started_at)
+        return self._measurements.evidence(key, candidate_uid=candidate.uid, stable_uid=stable.uid, since=since)
 
     async def _evaluate(self, key: TaskKey, plan: TaskPlan) -> None:
         """Last, because the API server may refuse a Job. The status that names it is written already."""

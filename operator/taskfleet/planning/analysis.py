@@ -72,7 +72,7 @@ def _doubt(candidate: Window, evidence: Evidence, policy: Analysis, found: Seque
     if found:
         return Outcome.INCONCLUSIVE, found[0].message
     if not evidence.complete:
-        return Outcome.INCONCLUSIVE, "not every gateway could be heard all the time"
+        return Outcome.INCONCLUSIVE, "not every gateway is heard"
     return None
 
 

@@ -72,7 +72,7 @@ def _judged(situation: Situation, target: TaskModelRevision, steps: tuple[Canary
     found = judge(
         situation.evidence,
         policy,
-        held_seconds=_seconds_since(situation.status.rollout, situation.now),
+        held_seconds=_held_seconds(situation),
         hold_seconds=chosen.hold_seconds,
         shadow=chosen.weight_percent == 0,
     )
@@ -125,7 +125,10 @@ def _where(name: str, number: int, steps: tuple[CanaryStep, ...]) -> str:
     return f"step {number} of {len(steps)}: {' and '.join(shares)}"
 
 
-def _seconds_since(rollout: RolloutStatus | None, now: datetime) -> float:
+def _held_seconds(situation: Situation) -> float:
+    """How long the step has been listened to: a new leader knows nothing of the time before it."""
+    rollout, evidence = situation.status.rollout, situation.evidence
     if rollout is None or rollout.step_started_at is None:
         return 0.0
-    return max(0.0, (now - datetime.fromisoformat(rollout.step_started_at)).total_seconds())
+    since = datetime.fromisoformat(rollout.step_started_at)
+    return max(0.0, (situation.now - (max(since, evidence.since) if evidence is not None else since)).total_seconds())

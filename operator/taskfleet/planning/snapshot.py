@@ -168,7 +168,7 @@ class Evidence:
     candidate: Window
     stable: Window
     shadow: Window  # the candidate's answers to mirrored requests
-    complete: bool = True  # False: a gateway could not be heard for a part of the window
+    complete: bool = True  # False: a gateway is not heard now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

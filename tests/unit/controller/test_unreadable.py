@@ -33,6 +33,7 @@ class _World:
             gateways=unused,
             resolutions=unused,
             evaluations=unused,
+            measurements=unused,
             enqueue=self.keys.append,
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             gateway_url="",
