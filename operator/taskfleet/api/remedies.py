@@ -87,6 +87,11 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_queue_depth": "Above 0 for minutes: the operator does not keep up, or a key fails again and again; see the next line.",
     "taskfleet_reconcile_seconds": '`_count` with `result="error"` grows: a defect or a refusing API server; the operator\'s log has the traceback.',
     "taskfleet_relist_corrections_total": "Grows: watches lose events, usually through a proxy between operator and API server. Nothing is lost, but changes are seen late.",
+    "taskfleet_gate_score_percent": "Near `minScorePercent`: the next version may fail its gate by chance. More examples narrow the interval.",
+    "taskfleet_rollback_seconds": "More than a second: the API server is slow, or the operator does not keep up with its queue; a bad candidate has its traffic so much longer.",
+    "taskfleet_rollout_seconds": "Days: somebody is to decide; `taskfleet rollout status` says what a rollout waits for.",
+    "taskfleet_rollout_share_percent": "The same for days: the rollout is held; its TaskModel says why.",
+    "taskfleet_rollouts_total": "Outcomes other than `Promoted`: versions that did not get through. `taskfleet rollout history` has the figures of each.",
     # gateway
     "taskfleet_gateway_buffered_body_bytes": "Near `gateway.limits.maxBufferedBodyBytes`: the next bodies get 429. Add replicas, or raise it together with the memory limit.",
     "taskfleet_gateway_completion_tokens_total": "What tasks cost; no sign of trouble.",

@@ -16,7 +16,7 @@ from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.controller.cache import Cache, Change, Json, Unreadable
 from taskfleet.controller.keys import PoolKey, TaskKey
-from taskfleet.controller.metrics import ConditionCounts
+from taskfleet.controller.metrics import ConditionCounts, RevisionFigures
 from taskfleet.kube.resources import (
     DEPLOYMENTS,
     JOBS,
@@ -162,6 +162,25 @@ class Fleet:
                 told = (condition for condition in _conditions(found) if condition.type in _CONDITION_TYPES)
                 counts.update((resource.kind, condition.type, condition.status) for condition in told)
         return counts
+
+    def shares(self) -> RevisionFigures:
+        """For the metrics: percent of a task's conversations, where more than one revision has some."""
+        steps = [task for task in self._cache.readable(TASK_MODELS, TaskModel) if len(task.status.traffic) > 1]
+        return {
+            (task.metadata.namespace, task.metadata.name, target.revision): target.weight_percent
+            for task in steps
+            for target in task.status.traffic
+        }
+
+    def scores(self) -> RevisionFigures:
+        """For the metrics: percent on the golden set, of revisions that were measured."""
+        found = {}
+        for revision in self._cache.readable(TASK_MODEL_REVISIONS, TaskModelRevision, ours=True):
+            report = revision.status.evaluation
+            if report is not None and report.candidate is not None:
+                key = (revision.metadata.namespace, revision.spec.task_model_name, revision.metadata.name)
+                found[key] = report.candidate.score_percent
+        return found
 
     def _is_ours(self, resource: Resource, key: PoolKey) -> bool:
         return self._cache.is_ours(resource, key.name, key.namespace)

@@ -23,17 +23,41 @@ RELIST_CORRECTIONS = Counter(
 )
 AGENT_CALLS = Counter("taskfleet_agent_calls", "Calls to agents by route and HTTP status; 0 where there was no answer.", ["route", "code"])
 MEASURED_GATEWAYS = Gauge("taskfleet_measured_gateways", "Replicas of the gateway whose measurements this operator reads now.")
+ROLLOUTS = Counter("taskfleet_rollouts", "Rollouts that have ended: Promoted, or the reason why the revision was rejected.", ["outcome"])
+ROLLOUT_SECONDS = Histogram(
+    "taskfleet_rollout_seconds",
+    "From the beginning of a rollout to its end by outcome, in seconds.",
+    ["outcome"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 14400, 86400, 604800),
+)
+ROLLBACK_SECONDS = Histogram(
+    "taskfleet_rollback_seconds",
+    "From the verdict on a candidate with traffic until the API server has its end, in seconds.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
 
 ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
+RevisionFigures = Mapping[tuple[str, str, str], float]  # (namespace, TaskModel, revision) → percent
+_REVISION = ("namespace", "task_model", "revision")
 
 
 class FleetCollector(Collector):
     """Figures that are counted when somebody asks."""
 
-    def __init__(self, *, depths: Callable[[], Mapping[str, int]], kinds: Iterable[str], conditions: Callable[[], ConditionCounts]) -> None:
+    def __init__(
+        self,
+        *,
+        depths: Callable[[], Mapping[str, int]],
+        kinds: Iterable[str],
+        conditions: Callable[[], ConditionCounts],
+        shares: Callable[[], RevisionFigures],
+        scores: Callable[[], RevisionFigures],
+    ) -> None:
         self._depths = depths
         self._kinds = tuple(kinds)
         self._conditions = conditions
+        self._shares = shares
+        self._scores = scores
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         depth = GaugeMetricFamily("taskfleet_queue_depth", "Keys that are due or in work, by kind.", labels=["kind"])
@@ -47,6 +71,16 @@ class FleetCollector(Collector):
         for labels, count in self._conditions().items():
             objects.add_metric(list(labels), count)
         yield objects
+        share = GaugeMetricFamily(
+            "taskfleet_rollout_share_percent", "Share of a TaskModel's conversations by revision while two have one.", labels=_REVISION
+        )
+        for labels, percent in self._shares().items():
+            share.add_metric(list(labels), percent)
+        yield share
+        score = GaugeMetricFamily("taskfleet_gate_score_percent", "Score on the golden set, by revision.", labels=_REVISION)
+        for labels, percent in self._scores().items():
+            score.add_metric(list(labels), percent)
+        yield score
 
     def register(self) -> None:
         REGISTRY.register(self)

@@ -69,7 +69,13 @@ class Replica:
         self._queue: WorkQueue[Key] = WorkQueue(self._work, keys.kind_of, keys.text_of, keys.tenant_of, workers=settings.workers)
         self._relist = Relist(kube, self._cache, WATCHED, seconds=settings.relist_seconds, users_seconds=settings.users_relist_seconds)
         self._health = Health(live=self.trouble, ready=lambda: None if self._started else "starting")
-        self._collector = FleetCollector(depths=self._queue.depths, kinds=keys.KINDS, conditions=self._fleet.condition_counts)
+        self._collector = FleetCollector(
+            depths=self._queue.depths,
+            kinds=keys.KINDS,
+            conditions=self._fleet.condition_counts,
+            shares=self._fleet.shares,
+            scores=self._fleet.scores,
+        )
         self._election = Election(
             kube,
             namespace=settings.namespace,

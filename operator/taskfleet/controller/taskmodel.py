@@ -1,6 +1,7 @@
 """Carries out the plan of one TaskModel: its revision, its revisions' statuses, its own status."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.fields import Metadata
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import TaskModel, TaskModelStatus
+from taskfleet.controller import rollout_figures
 from taskfleet.controller.cache import Json, Unreadable
 from taskfleet.controller.evaluations import Evaluations
 from taskfleet.controller.events import EventWriter
@@ -106,9 +108,10 @@ class TaskModelReconciler:
         if plan.ask_gateways:
             gateways = await self._gateways.traffic_of(key.namespace, key.name)
             plan = self._plan(key, refusal=refusal, dataset=dataset, gateways=gateways)
+        decided = time.monotonic()
         if await self._write_revisions(key, plan):
             self._pack(plan)
-        await self._write_status(key, plan)
+        await self._write_status(key, plan, decided=decided)
         self._pack(plan)
         for name in plan.delete_revisions:
             await self._delete_revision(key, name)
@@ -189,11 +192,12 @@ class TaskModelReconciler:
                 written |= await self._writer.write_status(TASK_MODEL_REVISIONS, revision.metadata, revision.status, status)
         return written
 
-    async def _write_status(self, key: TaskKey, plan: TaskPlan) -> None:
+    async def _write_status(self, key: TaskKey, plan: TaskPlan, *, decided: float) -> None:
         task = self._fleet.task(key)
         if plan.status is None or not isinstance(task, TaskModel):
             return
         if await self._writer.write_status(TASK_MODELS, task.metadata, task.status, plan.status):
+            rollout_figures.count(task.status, plan, now=self._now(), seconds=time.monotonic() - decided)
             for note in plan.notes:
                 log.info(note, extra=fields(taskmodel=str(key)))
             await self._events.write(TASK_MODELS, task.metadata, plan.events)
