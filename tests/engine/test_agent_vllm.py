@@ -14,8 +14,8 @@ import pytest_asyncio
 from taskfleet.api.agent import AdapterPhase, DesiredAdapter
 from tests.engine.adapter_files import BROKEN
 from tests.engine.agent_pod import NAMESPACE, Pod, running_pod
+from tests.engine.gateway_fleet import PoolTokens, Version, place, route
 from tests.engine.running import REPOSITORY, TINY_MODEL
-from tests.engine.test_gateway_agent_engine import PoolTokens, Version, place, route
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess
 from tests.unit.gateway.world import running

@@ -16,9 +16,9 @@ from taskfleet.api.agent import AdapterPhase
 from taskfleet.gateway.auth import ANYBODY, Caller
 from taskfleet.gateway.errors import UnauthenticatedError
 from tests.engine.agent_pod import NAMESPACE, Pod, running_pod
+from tests.engine.gateway_fleet import OTHER_UID, PoolTokens, Version, place, route, version
 from tests.engine.running import TINY_MODEL
 from tests.engine.simulator import embeddings as simulated
-from tests.engine.test_gateway_agent_engine import OTHER_UID, PoolTokens, Version, place, route, version
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
 from tests.unit.gateway.world import World, running
