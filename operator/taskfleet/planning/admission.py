@@ -132,7 +132,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 # Those that need nothing but the object itself.
-OFFLINE_CHECKS: tuple[Check, ...] = (sources_are_supported, schemas_are_schemas)
+OFFLINE_CHECKS: tuple[Check, ...] = (sources_are_supported, schemas_are_schemas, scorer_has_what_it_needs)
 
 
 def offline_violations(task: TaskModel) -> list[Violation]:

@@ -107,6 +107,32 @@ def test_what_the_operator_refuses_is_found_with_its_field() -> None:
     assert "not a JSON Schema" in finding.message
 
 
+def test_a_scorer_without_what_it_needs_is_found() -> None:
+    evaluation = {"dataset": {"configMapName": "golden"}, "metric": "Judge"}
+    (finding,) = found(changed(task_model("finance"), put("spec.evaluation", evaluation)))
+    assert finding.path == "spec.evaluation.judge"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"golden.jsonl": '{"prompt": "a", "expected": "b"}\n' * 2}, "has 2 examples, minSamples asks for 3"),
+        ({"golden.jsonl": "{"}, "line 1: no JSON"),
+        ({"other.jsonl": ""}, "has no data golden.jsonl"),
+        ({"golden.jsonl": '{"prompt": "a", "expected": "b"}\n' * 3}, ""),
+    ],
+)
+def test_a_golden_set_beside_its_taskmodel_is_looked_at(
+    data: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = {"dataset": {"configMapName": "golden"}, "minSamples": 3}
+    task = changed(task_model("finance"), put("spec.evaluation", evaluation))
+    golden = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "golden", "namespace": "finance"}, "data": data}
+    monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump_all([task, golden])))
+    assert lint(["-"], output=Output.TEXT) == (1 if says else 0)
+    assert says in capsys.readouterr().out
+
+
 def test_another_version_of_the_api_is_told() -> None:
     (finding,) = found(task_model("finance") | {"apiVersion": "taskfleet.dev/v2"})
     assert "taskfleet.dev/v2" in finding.message

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from taskfleet.api.crd import DEFINITIONS, Definition, root_schema
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel
+from taskfleet.cli.lint import golden_sets
 from taskfleet.cli.lint.manifests import Manifest, Path
 from taskfleet.cli.lint.rules import violations
 from taskfleet.cli.lint.structure import Fault, faults, with_defaults
@@ -34,14 +35,17 @@ def is_ours(manifest: Manifest) -> bool:
     return str(manifest.body.get("apiVersion", "")).partition("/")[0] == GROUP
 
 
-def check(manifest: Manifest) -> list[Finding]:
-    """All that is wrong with one of our objects."""
+def check(manifest: Manifest, known: dict[tuple[str, str], Manifest] | None = None) -> list[Finding]:
+    """All that is wrong with one of our objects; `known` has the ConfigMaps that stand beside it."""
     kind = manifest.body.get("kind")
     definition = _DEFINITIONS.get(str(kind))
     if manifest.body["apiVersion"] != API_VERSION or definition is None:
-        known = f"{API_VERSION} with {', '.join(_DEFINITIONS)}"
-        return [_finding(manifest, (("kind",), f"there is no {kind} in {manifest.body['apiVersion']}: this version knows {known}"))]
-    return [_finding(manifest, fault) for fault in _faults(manifest, definition)]
+        served = f"{API_VERSION} with {', '.join(_DEFINITIONS)}"
+        return [_finding(manifest, (("kind",), f"there is no {kind} in {manifest.body['apiVersion']}: this version knows {served}"))]
+    found = _faults(manifest, definition)
+    if not found and kind == "TaskModel" and (missing := golden_sets.fault(manifest, known or {})) is not None:
+        found = [missing]
+    return [_finding(manifest, fault) for fault in found]
 
 
 def _faults(manifest: Manifest, definition: Definition) -> list[Fault]:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from taskfleet.cli.lint.checking import Finding, check, is_ours
-from taskfleet.cli.lint.manifests import UnreadableError, read
+from taskfleet.cli.lint.golden_sets import config_maps
+from taskfleet.cli.lint.manifests import Manifest, UnreadableError, read
 from taskfleet.cli.target import Output
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -16,16 +17,21 @@ STANDARD_INPUT = "-"
 
 def lint(places: list[str], *, output: Output) -> int:
     """0 where nothing is wrong, 1 with findings, 2 where a file can't be read."""
+    manifests: list[Manifest] = []
     findings: list[Finding] = []
-    objects = 0
     try:
         for source, text in _texts(places):
-            number, found = _of_text(source, text)
-            objects += number
-            findings += found
+            try:
+                manifests += read(source, text)
+            except UnreadableError as error:
+                findings.append(Finding(source=source, line=error.line, object="", path="", message=error.message))
     except (OSError, UnicodeDecodeError) as error:
         print(f"taskfleet: {error}", file=sys.stderr)
         return 2
+    ours = [manifest for manifest in manifests if is_ours(manifest)]
+    known = config_maps(manifests)
+    findings += [finding for manifest in ours for finding in check(manifest, known)]
+    objects = len(ours)
     if output is Output.JSON:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -45,16 +51,3 @@ def _texts(places: list[str]) -> Iterator[tuple[str, str]]:
         path = Path(place)
         for file in sorted(one for one in path.rglob("*") if one.suffix in _SUFFIXES and one.is_file()) if path.is_dir() else [path]:
             yield str(file), file.read_text(encoding="utf-8")
-
-
-def _of_text(source: str, text: str) -> tuple[int, list[Finding]]:
-    """How many of our objects there are, and what is wrong with them."""
-    objects, findings = 0, []
-    try:
-        for manifest in read(source, text):
-            if is_ours(manifest):
-                objects += 1
-                findings += check(manifest)
-    except UnreadableError as error:
-        findings.append(Finding(source=source, line=error.line, object="", path="", message=error.message))
-    return objects, findings
