@@ -46,6 +46,9 @@ CONVERSATION_HEADER = "x-taskfleet-conversation"
 
 CREDENTIALS_SECRET = "taskfleet-credentials"  # noqa: S105  the Secret's name, not a secret
 
+# In the gateway's namespace: the keys that sign the ids of answers.
+FEEDBACK_SECRET = "taskfleet-gateway-feedback"  # noqa: S105  the Secret's name, not a secret
+
 # Audience that a client's token must carry to be accepted by the gateway.
 GATEWAY_AUDIENCE = "taskfleet-gateway"
 # Audience of the operator's token when it asks a gateway which routes are in force.

@@ -107,7 +107,12 @@ CASES = (
             "networkPolicy": {"enabled": False},
             "admissionPolicy": {"enabled": False},
             "rbac": {"aggregate": False},
-            "gateway": {"limits": {"maxBodyBytes": 100_000_000}, "timeouts": {"hold": 0.5}, "topologySpreadConstraints": []},
+            "gateway": {
+                "limits": {"maxBodyBytes": 100_000_000},
+                "timeouts": {"hold": 0.5},
+                "topologySpreadConstraints": [],
+                "feedback": {"enabled": False},
+            },
         },
     ),
 )

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.apiserver.chart import CASES, CHART, arguments
+from taskfleet.gateway.feedback_keys import FIELD_MANAGER
+from taskfleet.names import FEEDBACK_SECRET
+from tests.apiserver.chart import CASES, CHART, arguments, render
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, pool, put, revision, task_model
-from tests.cluster.api import KINDS, TASK_MODEL, ApiError, Object, eventually
+from tests.cluster.api import KINDS, SECRET, TASK_MODEL, ApiError, Object, eventually
 from tests.released.last import Release, last_release
 
 SYSTEM = "taskfleet-system"
@@ -205,6 +207,27 @@ def test_an_upgrade_upgrades_the_definitions_and_an_uninstall_keeps_objects(
     assert columns(api_server, definition) == ["READY", *before]
     api_server.helm(*release)
     assert api_server.api.get(TASK_MODEL, "invoice-total", namespace)["metadata"]["uid"] == uid
+
+
+def test_the_gateways_key_stays_through_upgrades_and_other_tools_applies(api_server: ApiServer, release: list[str], tmp_path: Path) -> None:
+    gateway = api_server.api.token("taskfleet-gateway", SYSTEM)
+    head = {"name": FEEDBACK_SECRET, "namespace": SYSTEM}
+    filled = {"apiVersion": "v1", "kind": "Secret", "metadata": head, "data": {"key-0": "YQ=="}}
+    eventually(
+        lambda: may(api_server, gateway, "patch", "secrets", SYSTEM, group="", name=FEEDBACK_SECRET), what="the gateway may write it"
+    )
+    assert not may(api_server, gateway, "get", "secrets", SYSTEM, group="", name="another")
+    assert not may(api_server, gateway, "list", "secrets", SYSTEM, group="")
+    api_server.api.apply(filled, token=gateway, manager=FIELD_MANAGER)
+    api_server.helm(*release, "--set", "gateway.replicas=3")
+    (rendered,) = (body for body in render(api_server, CASES[0], tmp_path) if body["kind"] == "Secret")
+    manifest = json.dumps(rendered)
+    # As Argo CD and Flux apply what they have rendered.
+    api_server.kubectl("apply", "-f", "-", stdin=manifest)
+    api_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
+    assert api_server.api.get(SECRET, FEEDBACK_SECRET, SYSTEM)["data"] == filled["data"]
+    api_server.helm(*release)
+    assert api_server.api.get(SECRET, FEEDBACK_SECRET, SYSTEM)["data"] == filled["data"]
 
 
 def columns(api_server: ApiServer, definition: str) -> list[str]:

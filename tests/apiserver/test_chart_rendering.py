@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from taskfleet.names import FEEDBACK_SECRET
 from tests.apiserver.chart import CASES, CHART, NAMESPACE, Case, arguments, pods_of, render, rules_of_roles
 from tests.apiserver.conftest import ROOT, ApiServer, apply_definition
 from tests.cluster.api import ApiError, Object
@@ -61,9 +62,11 @@ def test_roles_have_no_wildcards_and_no_dangerous_rights(api_server: ApiServer, 
         assert not [word for word in words if "*" in word], role
         assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"]), role
         resources = set(rule.get("resources", []))
-        assert not resources & {"secrets", "pods/exec", "pods/attach", "pods/portforward", "pods/ephemeralcontainers", "nodes/proxy"}, role
-        if "serviceaccounts/token" in resources:
+        assert not resources & {"pods/exec", "pods/attach", "pods/portforward", "pods/ephemeralcontainers", "nodes/proxy"}, role
+        if resources & {"serviceaccounts/token", "secrets"}:
             assert len(rule["resourceNames"]) == 1, role
+        if "secrets" in resources:
+            assert (role, rule["resourceNames"], set(rule["verbs"])) == ("taskfleet-gateway", [FEEDBACK_SECRET], {"get", "patch"})
 
 
 def test_pods_pass_the_restricted_pod_security_standard(
@@ -114,6 +117,8 @@ def test_rendered_definitions_are_the_generated_ones(api_server: ApiServer, tmp_
         {"gateway": {"auth": {"mode": "Basic"}}},
         {"gateway": {"auth": {"audience": ""}}},
         {"gateway": {"url": "models.example"}},
+        {"gateway": {"feedback": {"perMinute": 0}}},
+        {"gateway": {"feedback": {"lifetime": "1h"}}},
         {"gateway": {"ingress": {"enabled": True}}},
         {"gateway": {"resources": {"cpu": "1"}}},
         {"operator": {"replicas": -1}},
@@ -130,6 +135,18 @@ def test_values_that_mean_nothing_are_refused(api_server: ApiServer, values: Obj
     with pytest.raises(subprocess.CalledProcessError) as refusal:
         render(api_server, Case("wrong", values), tmp_path)
     assert "values don't meet the specifications of the schema" in refusal.value.stderr
+
+
+def test_no_key_is_rendered_and_none_is_asked_for_where_no_verdicts_are_taken(api_server: ApiServer, case: Case, tmp_path: Path) -> None:
+    objects = render(api_server, case, tmp_path)
+    secrets = [body for body in objects if body["kind"] == "Secret"]
+    asked = [rule for _, rule in rules_of_roles(objects) if "secrets" in rule.get("resources", [])]
+    if case.values.get("gateway", {}).get("feedback") == {"enabled": False}:
+        assert secrets == asked == []
+    else:
+        (secret,) = secrets
+        assert (secret["metadata"]["name"], len(asked)) == (FEEDBACK_SECRET, 1)
+        assert not {"data", "stringData"} & set(secret)
 
 
 def test_the_missing_image_is_asked_for(api_server: ApiServer) -> None:

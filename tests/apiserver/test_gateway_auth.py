@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from taskfleet.gateway.answer_ids import read
 from taskfleet.names import engine_name
 from tests.apiserver import objects
 from tests.apiserver.conftest import ApiServer
@@ -295,6 +296,39 @@ async def test_restarted_gateway_serves_a_task_that_has_lost_its_status(
             assert (answer.status, answer.headers["x-taskfleet-revision"]) == (200, "total-1")
             # It is a guess, and the operator isn't told that traffic is in force.
             assert await report(fleet, client, task, _operator(fleet)) is None
+
+
+async def judgeable(fleet: Fleet, client: aiohttp.ClientSession, model: str, token: str) -> str:
+    """The id of an answer, as soon as ids are signed: the right to the key may have come after the gateway."""
+    async with asyncio.timeout(30):
+        while True:
+            answer_id = str(json.loads((await ask(fleet, client, model, token)).text)["id"])
+            if read(answer_id) is not None:
+                return answer_id
+            await asyncio.sleep(0.2)
+
+
+async def test_answer_of_one_replica_is_judged_at_another_by_its_reader_alone(
+    api_server: ApiServer, fleet: Fleet, client: aiohttp.ClientSession, new_namespace: Callable[[str], str], tmp_path: Path
+) -> None:
+    namespace = new_namespace("gw-vote")
+    async with pods(fleet.server, "a", models=set()) as (pod,):
+        task = await served(fleet, client, namespace, pod)
+        reader, other = fleet.token("reader", namespace), fleet.token("other", namespace)
+        for name in ("reader", "other"):
+            fleet.allow(name, namespace)
+        answer_id = await judgeable(fleet, client, task.model, reader)
+        # It starts after the key was made, as a replica after a roll-out does.
+        with running(api_server, tmp_path) as replica:
+            await reported(replica, client, task, "total-1")
+            for token, status in ((other, 404), (reader, 200)):
+                headers = {"Authorization": f"Bearer {token}"}
+                async with client.post(
+                    f"{replica.public}/v1/feedback", json={"id": answer_id, "verdict": "bad"}, headers=headers
+                ) as response:
+                    assert response.status == status, await response.text()
+            figures = await _metrics(replica, client)
+        assert f'votes_total{{namespace="{namespace}",revision="total-1",task_model="total",verdict="bad"}} 1.0' in figures
 
 
 def _operator(fleet: Fleet) -> str:

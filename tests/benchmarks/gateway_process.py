@@ -18,6 +18,7 @@ from taskfleet.gateway.settings import GatewaySettings
 from taskfleet.kube.identity import Identity
 from taskfleet.names import GATEWAY_AUDIENCE
 from tests.unit.gateway.builders import DIGEST, at, pool, revision, task, traffic
+from tests.unit.gateway.world import KnownKeys
 
 
 class Allowing:
@@ -47,7 +48,7 @@ async def serve(port: int, address: str, *, token: str, digest: str) -> None:
     settings = GatewaySettings(namespace="taskfleet-system")
     access = KubernetesAccess(Allowing(), audience=GATEWAY_AUDIENCE, timeout=3, clock=time.time)
     sender = upstream(settings, FixedTokens(token))
-    gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry())
+    gateway = assemble(settings, access=access, sender=sender, registry=CollectorRegistry(), keys=KnownKeys())
     for number in range(1000):
         gateway.table.put_task(task(f"task-{number}", uid=f"u-{number}", to=[traffic(f"task-{number}-1")]))
         gateway.table.put_revision(revision(f"task-{number}-1", of=f"task-{number}", owner=f"u-{number}"))

@@ -70,6 +70,24 @@ async def test_response_keeps_to_a_schema(session: aiohttp.ClientSession, engine
     assert response["output"][0]["content"][0]["text"].lstrip().startswith("{")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_have_their_ids_from_the_request(session: aiohttp.ClientSession, engine: RunningEngine, *, stream: bool) -> None:
+    """What the gateway signs as the request's id comes back to the client: from the header, and for responses from the body."""
+    given = "mine-1-AGsIHOnobiutEwzb_YA3pFi7vOgJcwQRTe42je5T"
+    for path, prefix, body in (
+        ("/v1/chat/completions", "chatcmpl-", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 2}),
+        ("/v1/completions", "cmpl-", {"prompt": "x", "max_tokens": 2}),
+        ("/v1/responses", "resp_", {"input": "x", "max_output_tokens": 2, "store": False, "request_id": f"resp_{given}"}),
+    ):
+        asked = {"model": BASE_NAME, "stream": stream, **body}
+        async with session.post(engine.base_url + path, json=asked, headers={"X-Request-Id": given}) as response:
+            assert response.status == 200
+            text = await response.text()
+        events = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith(("data: {", "{"))]
+        found = {part["id"] for event in events if "id" in (part := event.get("response", event))}
+        assert found == {prefix + given}, path
+
+
 @pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "book"}}])
 async def test_tools_need_a_parser_for_the_models_words(session: aiohttp.ClientSession, engine: RunningEngine, choice: Any) -> None:
     body = {"messages": [{"role": "user", "content": "x"}], "tools": [TOOL], "tool_choice": choice}

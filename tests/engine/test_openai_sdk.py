@@ -21,6 +21,7 @@ from tests.engine.running import TINY_MODEL
 from tests.engine.simulator import embeddings as simulated
 from tests.engine.waiting import until
 from tests.unit.artifacts.registry_process import RegistryProcess, running_registry
+from tests.unit.gateway import builders
 from tests.unit.gateway.world import World, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,7 +85,7 @@ async def vendor(pod: Pod, tmp_path_factory: pytest.TempPathFactory) -> Version:
 async def world(pod: Pod, vendor: Version) -> AsyncIterator[World]:
     async with running(tokens=PoolTokens(), access=Key(), hold_seconds=0.3, max_open_requests=1) as started:
         route(started, "vendor", vendor)
-        route(started, "cold", vendor, pool="nowhere")
+        route(started, "cold", Version(vendor.desired.model_copy(update={"revision": "cold-v1"}), vendor.mark), pool="nowhere")
         place(started, pod)
         yield started
 
@@ -97,6 +98,62 @@ async def client(world: World) -> AsyncIterator[openai.AsyncOpenAI]:
 
 def messages(text: str = "from Wonka Ltd") -> Any:
     return [{"role": "user", "content": text}]
+
+
+async def judge(client: openai.AsyncOpenAI, answer_id: str, verdict: str) -> Any:
+    """OpenAI's SDKs have no name for it, and send it all the same."""
+    return await client.post("/feedback", cast_to=object, body={"id": answer_id, "verdict": verdict})
+
+
+def votes(world: World, revision: str) -> tuple[float, float]:
+    labels = {"namespace": NAMESPACE, "task_model": "vendor", "revision": revision}
+    return world.figure("votes_total", **labels, verdict="good"), world.figure("votes_total", **labels, verdict="bad")
+
+
+async def test_answers_of_all_kinds_are_judged_by_their_ids(client: openai.AsyncOpenAI, world: World) -> None:
+    answers: list[Any] = [
+        await client.chat.completions.create(model=MODEL, messages=messages()),
+        await client.completions.create(model=MODEL, prompt="x"),
+        await client.responses.create(model=MODEL, input="x"),
+    ]
+    chat = [chunk async for chunk in await client.chat.completions.create(model=MODEL, messages=messages(), stream=True)]
+    assert len({chunk.id for chunk in chat}) == 1
+    plain = [chunk async for chunk in await client.completions.create(model=MODEL, prompt="x", stream=True)]
+    async with client.responses.stream(model=MODEL, input="x") as stream:
+        final = await stream.get_final_response()
+    for number, answer in enumerate([*answers, chat[-1], plain[0], final], start=1):
+        reply = await judge(client, answer.id, "good")
+        assert (reply["model"], reply["revision"]) == (MODEL, "vendor-v1")
+        assert votes(world, "vendor-v1") == (number, 0)
+    with pytest.raises(openai.ConflictError) as twice:
+        await judge(client, final.id, "bad")
+    assert twice.value.code == "already_voted"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await judge(client, "chatcmpl-1", "bad")
+    assert (unknown.value.code, unknown.value.param) == ("answer_not_found", "id")
+    assert votes(world, "vendor-v1") == (6, 0)
+
+
+async def test_verdicts_tell_the_candidate_from_the_stable_revision(
+    client: openai.AsyncOpenAI, world: World, pod: Pod, vendor: Version, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    candidate = version(pod, tmp_path_factory.mktemp("candidate"), "vendor", "v2", seed=2)
+    await pod.want(vendor.desired, candidate.desired)
+    await pod.reach({vendor.desired.revision: AdapterPhase.PROVEN, candidate.desired.revision: AdapterPhase.PROVEN})
+    try:
+        digest = candidate.desired.adapter.digest
+        world.table.put_revision(
+            builders.revision(
+                "vendor-v2", of="vendor", namespace=NAMESPACE, owner=f"uid-{NAMESPACE}-vendor", digest=digest, phase="Pending"
+            )
+        )
+        answer = await client.completions.create(model=f"{MODEL}@vendor-v2", prompt="x")
+        assert candidate.mark in answer.choices[0].text
+        await judge(client, answer.id, "bad")
+        await judge(client, (await client.completions.create(model=MODEL, prompt="x")).id, "good")
+        assert (votes(world, "vendor-v1"), votes(world, "vendor-v2")) == ((1, 0), (0, 1))
+    finally:
+        await proven(pod, vendor)
 
 
 async def test_models_are_listed_and_looked_up(client: openai.AsyncOpenAI) -> None:
@@ -216,6 +273,8 @@ async def test_embeddings_of_an_embedding_model(tmp_path_factory: pytest.TempPat
             assert answer.model == VECTORS
             assert [len(one.embedding) for one in answer.data] == [simulated.DIMENSIONS] * 2
             assert answer.data[0].embedding != answer.data[1].embedding
+            raw = await client.embeddings.with_raw_response.create(model=VECTORS, input="a")
+            assert (await judge(client, json.loads(raw.text)["id"], "good"))["revision"] == "vectors-v1"
             plain = await client.embeddings.create(model=VECTORS, input="a", encoding_format="float")
             assert plain.data[0].embedding == answer.data[0].embedding
             with pytest.raises(openai.NotFoundError) as refused:

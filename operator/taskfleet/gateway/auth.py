@@ -47,6 +47,11 @@ class Caller:
     expiry: float  # Unix time at which the token ends, as it says itself
     namespace: str | None  # where bare model names are looked for
 
+    @property
+    def username(self) -> str:
+        """As Kubernetes tells it; "" where clients are not authenticated."""
+        return self.identity.username if self.identity else ""
+
 
 ANYBODY = Caller(identity=None, token_hash=b"", expiry=float("inf"), namespace=None)
 

@@ -1,11 +1,11 @@
 """One client's request on its way: what was asked, what it has been through, and what its answer carries."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskfleet.gateway import request as requests
+from taskfleet.gateway.answer_ids import AnswerIds
 from taskfleet.gateway.meter import RevisionMeter
 from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.places import Place
@@ -34,7 +34,9 @@ class Call:
     request_id: str
     limits: TimeLimits
     place: Place
+    ids: AnswerIds
     client_headers: Mapping[str, str] = field(default_factory=dict)
+    caller: str = ""  # its user name
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     trace: TraceContext | None = None  # the client's
     span: RequestSpan | None = None  # where spans are made
@@ -67,14 +69,14 @@ class Call:
         """Monotonic: nothing of it goes on after this, however often it was tried."""
         return self.began + self.limits.request
 
-    def body_for(self, target: Target) -> bytes:
+    def body_for(self, target: Target, upstream_id: str) -> bytes:
         """The body for a revision: its own prompt, defaults and schema. Raises BadRequestError."""
         if self.prepared_for != target.revision.uid:
             if self.prepared_for is not None:
                 self.inference = requests.parse(self.raw, self.inference.kind)
             self.inference.prepare(target.revision.shaper)
             self.prepared_for = target.revision.uid
-        return self.inference.encode(target.model)
+        return self.inference.encode(target.model, upstream_id)
 
     def conversation(self) -> str:
         """What choices stick to: what the client calls it, else something of the request as it was sent, whatever a task has put around it since."""
@@ -85,9 +87,10 @@ class Call:
             self._conversation = original.conversation()
         return self._conversation
 
-    def upstream_id(self) -> str:
-        """The request's id with something of our own: engines use it as a key, and two clients may send the same."""
-        return f"{self.request_id}-{os.urandom(6).hex()}"
+    def upstream_id(self, target: Target) -> str:
+        """The request's id for one attempt. It ends with something of our own: engines use it as a key, and two clients may send the same; and it makes the answer's id."""
+        token = self.ids.make(revision_uid=target.revision.uid, caller=self.caller, pinned=self.name.revision is not None, now=time.time())
+        return f"{self.request_id}-{token}"
 
     def headers(self, target: Target) -> dict[str, str]:
         """Headers of the answer beside Content-Type."""

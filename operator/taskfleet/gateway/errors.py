@@ -5,8 +5,10 @@ ApiError
 ├── NotFoundError          404  no such address
 ├── MethodNotAllowedError  405  the address answers another method
 ├── ModelNotFoundError     404  no such model, or one that the caller may not see: the two can't be told apart
+├── UnknownAnswerError     404  no answer that this caller could judge, for whatever reason
 ├── BadRequestError        400  the request itself; `param` names the field
 ├── TooSlowError           408  the body did not come in time
+├── AlreadyVotedError      409  the answer has another verdict
 ├── TooLargeError          413  the body is longer than the gateway takes
 ├── UnsupportedMediaError  415  the body is not JSON in plain UTF-8
 ├── ExpectationError       417  the client expects what the gateway doesn't do
@@ -79,6 +81,19 @@ class ModelNotFoundError(ApiError):
         super().__init__(f"The model {model[:256]!r} does not exist or you may not use it", param="model")
 
 
+class UnknownAnswerError(ApiError):
+    """One text for ids that were never given, given to somebody else, or given too long ago."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "answer_not_found"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no answer of this id that you could judge: it was given to nobody, to somebody else, or too long ago", param="id"
+        )
+
+
 class UnsupportedEndpointError(ApiError):
     """The model exists, but its engine does not answer this address: an embedding model asked to chat, or the other way round."""
 
@@ -119,6 +134,14 @@ class TooSlowError(ApiError):
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
+
+
+class AlreadyVotedError(ApiError):
+    """The answer has another verdict."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "already_voted"
 
 
 class TooLargeError(ApiError):

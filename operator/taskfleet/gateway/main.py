@@ -13,10 +13,13 @@ from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from taskfleet import logs
+from taskfleet.gateway import feedback
+from taskfleet.gateway.answer_ids import AnswerIds, Keys
 from taskfleet.gateway.auth import Access, KubernetesAccess, OpenAccess
 from taskfleet.gateway.body import BodyReader
 from taskfleet.gateway.client_connection import ClientLimits, ClientServer
 from taskfleet.gateway.cors import Cors
+from taskfleet.gateway.feedback_keys import FeedbackKeys
 from taskfleet.gateway.followup import FollowUp
 from taskfleet.gateway.hold import Changes, Hold
 from taskfleet.gateway.internal import InternalApi
@@ -33,6 +36,7 @@ from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.tracing import Tracing
 from taskfleet.gateway.upstream import Load, PoolTokens, Upstream
+from taskfleet.gateway.votes import VoteRate, Votes
 from taskfleet.gateway.watch import RouteWatch
 from taskfleet.kube.client import Kube
 from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
@@ -61,7 +65,13 @@ class Gateway:
 
 
 def assemble(
-    settings: GatewaySettings, *, access: Access, sender: Upstream, registry: CollectorRegistry, tracing: Tracing | None = None
+    settings: GatewaySettings,
+    *,
+    access: Access,
+    sender: Upstream,
+    registry: CollectorRegistry,
+    keys: Keys,
+    tracing: Tracing | None = None,
 ) -> Gateway:
     """Wires table, proxy and public API."""
     changes, meter = Changes(), Meter(registry)
@@ -83,6 +93,17 @@ def assemble(
         follow_up=FollowUp(mirror, supervision),
         hold_seconds=settings.hold_seconds,
     )
+    ids = AnswerIds(keys.ring, lifetime=settings.feedback_lifetime_seconds)
+    votes = feedback.Feedback(
+        table=table,
+        access=access,
+        meter=meter,
+        measurements=measurements,
+        ids=ids,
+        keys=keys,
+        votes=Votes(settings.feedback_remembered),
+        rate=VoteRate(settings.feedback_per_minute),
+    )
     api = PublicApi(
         table=table,
         access=access,
@@ -90,8 +111,11 @@ def assemble(
         meter=meter,
         places=places,
         reader=BodyReader(max_bytes=settings.max_body_bytes, seconds=settings.body_timeout_seconds),
+        vote_reader=BodyReader(max_bytes=feedback.MAX_BODY_BYTES, seconds=settings.body_timeout_seconds),
         limits=TimeLimits(request=settings.request_timeout_seconds, first_byte=settings.first_byte_timeout_seconds),
         cors=Cors(settings.origins),
+        ids=ids,
+        votes=votes if settings.feedback_secret else None,
         tracing=tracing,
     )
     meter.observe(
@@ -141,7 +165,8 @@ async def _serve(settings: GatewaySettings) -> None:
         if tracing is not None:
             # In a thread: it waits for the collector.
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-        gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, tracing=tracing)
+        keys = FeedbackKeys(kube, namespace=settings.namespace, secret=settings.feedback_secret)
+        gateway = assemble(settings, access=_access(settings, kube), sender=sender, registry=REGISTRY, keys=keys, tracing=tracing)
         stack.callback(gateway.mirror.close)
         watch = RouteWatch(kube, gateway.table, gateway.meter, gateway.measurements)
         gateway.supervision.routes_heard = watch.heard
@@ -166,9 +191,9 @@ async def _serve(settings: GatewaySettings) -> None:
 
         watch.start()
         stack.push_async_callback(watch.stop)
-        for endless in (watch_loop(gateway.meter), gateway.supervision.watch()):
+        for endless in (watch_loop(gateway.meter), gateway.supervision.watch(), keys.run()):
             stack.callback(asyncio.create_task(endless).cancel)
-        if not await _before(watch.synced(), stop):
+        if not await _before(asyncio.gather(watch.synced(), keys.tried.wait()), stop):
             return
         # What is there now stays: a full collection over 1,000 TaskModels and the libraries takes 50 ms, in which no request moves.
         gc.collect()
@@ -196,7 +221,7 @@ async def drain(api: PublicApi, site: web.BaseSite, *, delay: float, limit: floa
         log.warning("answers broken off at the end of the drain", extra=fields(open_requests=api.open_requests))
 
 
-async def _before(wanted: Awaitable[None], stop: asyncio.Event) -> bool:
+async def _before(wanted: Awaitable[object], stop: asyncio.Event) -> bool:
     """Whether `wanted` came before `stop`."""
     waits = [asyncio.ensure_future(wanted), asyncio.create_task(stop.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

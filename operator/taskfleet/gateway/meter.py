@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from taskfleet.gateway.records import Key
 from taskfleet.gateway.stream import Usage
+from taskfleet.gateway.votes import Verdict
 
 _REVISION = ("namespace", "task_model", "revision")
 # Small models answer in tens of milliseconds, long generations in minutes.
@@ -31,8 +32,10 @@ class RevisionMeter:
     completion_tokens: Counter
     in_flight: Gauge
     count_code: Callable[[int], Counter]
+    count_verdict: Callable[[Verdict], Counter]
     gone: bool = False  # deleted while requests are under way: what they still count must not bring the labels back
     codes: dict[int, Counter] = field(default_factory=dict)
+    verdicts: dict[Verdict, Counter] = field(default_factory=dict)
 
     def ended(self, code: int, seconds: float) -> None:
         """A request ended with an HTTP status."""
@@ -47,6 +50,12 @@ class RevisionMeter:
         """The engine told the tokens of an answer."""
         self.prompt_tokens.inc(usage.prompt_tokens)
         self.completion_tokens.inc(usage.completion_tokens)
+
+    def voted(self, verdict: Verdict) -> None:
+        """A user has judged an answer."""
+        if (counter := self.verdicts.get(verdict)) is None:
+            counter = self.verdicts[verdict] = self.count_verdict(verdict)
+        counter.inc()
 
 
 class Meter:
@@ -74,6 +83,7 @@ class Meter:
         self._completion = Counter(
             "taskfleet_gateway_completion_tokens", "Tokens of answers, as engines count them.", _REVISION, registry=registry
         )
+        self._votes = Counter("taskfleet_gateway_votes", "Answers that users have judged.", (*_REVISION, "verdict"), registry=registry)
         self._in_flight = Gauge("taskfleet_gateway_in_flight_requests", "Requests under way.", _REVISION, registry=registry)
         self.errors = Counter(
             "taskfleet_gateway_errors", "Responses that the gateway itself refused or failed with.", ("code",), registry=registry
@@ -142,6 +152,8 @@ class Meter:
             metric.remove(*labels)
         for code in meter.codes:
             self._requests.remove(*labels, str(code))
+        for verdict in meter.verdicts:
+            self._votes.remove(*labels, verdict.value)
 
     def _create(self, namespace: str, task_model: str, revision: str) -> RevisionMeter:
         labels = (namespace, task_model, revision)
@@ -152,6 +164,7 @@ class Meter:
             completion_tokens=self._completion.labels(*labels),
             in_flight=self._in_flight.labels(*labels),
             count_code=lambda code: self._requests.labels(*labels, str(code)),
+            count_verdict=lambda verdict: self._votes.labels(*labels, verdict.value),
         )
 
 

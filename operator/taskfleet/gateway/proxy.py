@@ -202,16 +202,17 @@ class Proxy:
     async def _attempt(
         self, request: web.BaseRequest, call: Call, target: Target, endpoint: Endpoint, meter: RevisionMeter
     ) -> tuple[web.StreamResponse, int]:
-        body = call.body_for(target)
+        upstream_id = call.upstream_id(target)
+        body = call.body_for(target, upstream_id)
         if call.route is not None:
             self._follow_up.prepare(call, call.route, target)
         if call.span is None:
-            return await self._ask(request, call, target, endpoint, meter=meter, body=body, span=None)
+            return await self._ask(request, call, target, endpoint, meter=meter, upstream_id=upstream_id, body=body, span=None)
         span = call.span.attempt(address=endpoint.address, revision=target.revision.name, number=call.attempts)
         call.attempts += 1
         code, trouble = CLIENT_GONE, ""
         try:
-            response, code = await self._ask(request, call, target, endpoint, meter=meter, body=body, span=span)
+            response, code = await self._ask(request, call, target, endpoint, meter=meter, upstream_id=upstream_id, body=body, span=span)
             return response, code
         except ElsewhereError as elsewhere:
             trouble = elsewhere.reason
@@ -230,6 +231,7 @@ class Proxy:
         endpoint: Endpoint,
         *,
         meter: RevisionMeter,
+        upstream_id: str,
         body: bytes,
         span: AttemptSpan | None,
     ) -> tuple[web.StreamResponse, int]:
@@ -239,7 +241,7 @@ class Proxy:
             endpoint,
             path,
             body,
-            request_id=call.upstream_id(),
+            request_id=upstream_id,
             trace=call.trace if span is None else span.context,
             within=within,
             quiet=min(call.limits.first_byte, within) if stream else within,

@@ -29,9 +29,12 @@ class InferenceRequest:
             options = self.body.get("stream_options") or {}
             self.body["stream_options"] = {**options, "include_usage": True}
 
-    def encode(self, engine_model: str) -> bytes:
-        """The body for a pod, with the model's name inside the engine. Raises BadRequestError."""
+    def encode(self, engine_model: str, request_id: str | None = None) -> bytes:
+        """The body for a pod, with the model's name inside the engine; `request_id` where the answer's id is to end with it. Raises BadRequestError."""
         self.body["model"] = engine_model
+        if self.kind is Kind.RESPONSE and request_id is not None:
+            # vLLM has the ids of all other answers from the header (0.32: _base_request_id), and that of a response from here.
+            self.body["request_id"] = f"resp_{request_id}"
         try:
             return orjson.dumps(self.body)
         except TypeError as error:

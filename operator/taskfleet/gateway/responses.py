@@ -27,7 +27,7 @@ def refuse_state(body: Body) -> None:
             raise BadRequestError(NOT_STORED, param=field, code="unsupported_value")
     # An engine may have a store of its own, which is one for all callers of the pool.
     body["store"] = False
-    # Engines take it for the response's id, which they hold to be unique.
+    # Engines take it for the response's id, which they hold to be unique; the gateway has one of its own.
     body.pop("request_id", None)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from taskfleet.api.taskmodel import TrafficTarget
+from taskfleet.gateway.answer_ids import mark
 from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.records import STABLE_PHASE, Endpoint, Key, PoolRecord, RevisionRecord, SliceRecord, TaskRecord
 from taskfleet.names import engine_name
@@ -55,6 +56,7 @@ class RouteTable:
     on_change: Callable[[], None] = lambda: None
     _tasks: dict[Key, _Task] = field(default_factory=dict)
     _revisions: dict[Key, dict[str, RevisionRecord]] = field(default_factory=dict)  # by task, then by name
+    _marked: dict[bytes, RevisionRecord] = field(default_factory=dict)  # by the marks of their UIDs
     _pools: dict[Key, str] = field(default_factory=dict)  # UIDs
     _slices: dict[Key, SliceRecord] = field(default_factory=dict)
     _endpoints: dict[Key, tuple[Endpoint, ...]] = field(default_factory=dict)  # by pool
@@ -94,6 +96,10 @@ class RouteTable:
                 return _target(record, pool=None, weight=0)
         return None
 
+    def marked(self, mark_of_uid: bytes) -> RevisionRecord | None:
+        """The revision whose answers carry this mark (answer_ids.mark); None where it is gone."""
+        return self._marked.get(mark_of_uid)
+
     def endpoints(self, namespace: str, pool: str | None) -> tuple[Endpoint, ...]:
         """Ready agents of a pool, or of all pools of the namespace."""
         if pool is None:
@@ -121,14 +127,18 @@ class RouteTable:
 
     def put_revision(self, record: RevisionRecord) -> None:
         """A TaskModelRevision was seen."""
-        self._revisions.setdefault((record.namespace, record.task_model), {})[record.name] = record
+        revisions = self._revisions.setdefault((record.namespace, record.task_model), {})
+        if before := revisions.get(record.name):
+            self._marked.pop(mark(before.uid), None)
+        revisions[record.name] = record
+        self._marked[mark(record.uid)] = record
         self._resettle((record.namespace, record.task_model))
 
     def remove_revision(self, namespace: str, name: str) -> None:
         """A TaskModelRevision is gone. A route in force keeps what it needs of it."""
         for key, revisions in self._revisions.items():
             if key[0] == namespace and name in revisions:
-                del revisions[name]
+                self._marked.pop(mark(revisions.pop(name).uid), None)
                 if not revisions:
                     del self._revisions[key]
                 self._resettle(key)

@@ -11,8 +11,9 @@ import re
 import orjson
 from aiohttp import ClientConnectionResetError, web
 
-from taskfleet.gateway import media, models, responses
+from taskfleet.gateway import feedback, media, models, responses
 from taskfleet.gateway import request as requests
+from taskfleet.gateway.answer_ids import AnswerIds
 from taskfleet.gateway.auth import Access, Caller
 from taskfleet.gateway.body import BodyReader
 from taskfleet.gateway.call import Call
@@ -59,8 +60,11 @@ class PublicApi:
         meter: Meter,
         places: Places,
         reader: BodyReader,
+        vote_reader: BodyReader,
         limits: TimeLimits,
         cors: Cors,
+        ids: AnswerIds,
+        votes: feedback.Feedback | None,
         tracing: Tracing | None,
     ) -> None:
         self._table = table
@@ -69,8 +73,11 @@ class PublicApi:
         self._meter = meter
         self._places = places
         self._reader = reader
+        self._vote_reader = vote_reader
         self._limits = limits
         self._cors = cors
+        self._ids = ids
+        self._votes = votes
         self._tracing = tracing
         self.closing = False
         self._idle = asyncio.Event()
@@ -138,8 +145,12 @@ class PublicApi:
             if method != "POST":
                 raise MethodNotAllowedError(_ASKING)
             return await self._infer(request, place, kind, request_id, span)
+        if path == feedback.PATH:
+            if method != "POST":
+                raise MethodNotAllowedError(_ASKING)
+            return await self._vote(request, place)
         if _allowed(path) is None:
-            raise NotFoundError(f"There is nothing at this address; the API is {', '.join(_KINDS)} and {MODELS}")
+            raise NotFoundError(f"There is nothing at this address; the API is {', '.join(_KINDS)}, {MODELS} and {feedback.PATH}")
         if path.startswith(f"{responses.PATH}/"):
             raise NotFoundError(responses.NOT_STORED)
         if method not in ("GET", "HEAD"):
@@ -156,8 +167,8 @@ class PublicApi:
 
     async def _caller(self, request: web.BaseRequest, place: Place) -> Caller:
         caller = await self._access.caller(request.headers)
-        if caller.identity is not None:
-            place.of_caller(caller.identity.username)
+        if caller.username:
+            place.of_caller(caller.username)
         return caller
 
     async def _models(self, caller: Caller, name: str) -> web.Response:
@@ -166,6 +177,14 @@ class PublicApi:
         else:
             found = await models.listing(self._table, self._access, caller)
         return web.Response(body=orjson.dumps(found), content_type="application/json")
+
+    async def _vote(self, request: web.BaseRequest, place: Place) -> web.Response:
+        caller = await self._caller(request, place)
+        if self._votes is None:
+            raise NotFoundError("Verdicts are not taken here: the administrator has turned that off")
+        self._votes.admit(caller)
+        taken = await self._votes.take(caller, await self._vote_reader.read(request, place))
+        return web.Response(body=orjson.dumps(taken), content_type="application/json")
 
     async def _infer(
         self, request: web.BaseRequest, place: Place, kind: Kind, request_id: str, span: RequestSpan | None
@@ -191,6 +210,8 @@ class PublicApi:
             client_headers=request.headers,
             answer_headers=self._cors.headers(request.headers),
             place=place,
+            ids=self._ids,
+            caller=caller.username,
             trace=trace_context(request.headers),
             span=span,
         )
@@ -199,7 +220,7 @@ class PublicApi:
     def _span(self, tracing: Tracing, request: web.BaseRequest) -> RequestSpan | None:
         """Only addresses and methods that exist have one: names of spans must not be a client's to choose."""
         path = request.path
-        if path not in _KINDS and path != MODELS:
+        if path not in _KINDS and path not in (MODELS, feedback.PATH):
             return None
         method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "_OTHER"
         return tracing.request(method, path, trace_context(request.headers))
@@ -207,7 +228,7 @@ class PublicApi:
 
 def _allowed(path: str) -> str | None:
     """Methods that an address answers; None where there is nothing."""
-    if path in _KINDS:
+    if path in _KINDS or path == feedback.PATH:
         return _ASKING
     if path == MODELS or path.startswith((f"{MODELS}/", f"{responses.PATH}/")):
         return _READING

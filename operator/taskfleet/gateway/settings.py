@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from taskfleet.gateway.places import CALLER_SHARE
-from taskfleet.names import GATEWAY_AUDIENCE, INTERNAL_AUDIENCE, account_subject
+from taskfleet.names import FEEDBACK_SECRET, GATEWAY_AUDIENCE, INTERNAL_AUDIENCE, account_subject
 from taskfleet.settings import Settings
 
 
@@ -45,6 +45,17 @@ class GatewaySettings(Settings):
     cors_origins: Annotated[
         str, Field(description="Comma-separated origins whose web pages may call, or *; none if empty.", pattern=r"^(\*|[^*\s]*)$")
     ] = ""
+
+    feedback_secret: Annotated[
+        str, Field(description="Secret in the gateway's namespace with the keys of answers' ids; no verdicts are taken if empty.")
+    ] = FEEDBACK_SECRET
+    feedback_lifetime_seconds: Annotated[float, Field(gt=0, description="How long an answer can be judged.")] = 86_400.0
+    feedback_per_minute: Annotated[
+        int, Field(ge=1, description="Verdicts of one caller in a minute at this replica, refused ones included; 429 above it.")
+    ] = 600
+    feedback_remembered: Annotated[
+        int, Field(ge=1, description="Verdicts that this replica remembers, 150 bytes each: one answer is counted once as long as it does.")
+    ] = 100_000
 
     max_connections: Annotated[int, Field(ge=1, description="Clients' connections at once in this replica; 503 above it.")] = 10_000
     max_body_bytes: Annotated[int, Field(ge=1024, description="Longest request body; 413 above it.")] = 8 * 1024 * 1024

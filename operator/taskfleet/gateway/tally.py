@@ -113,6 +113,14 @@ class Tally:
         figures.checked += 1
         self.version += 1
 
+    def voted(self, *, good: bool) -> None:
+        """A user has judged one of its answers."""
+        if good:
+            self.live.good += 1
+        else:
+            self.live.bad += 1
+        self.version += 1
+
     def counts(self) -> RevisionCounts:
         """As they are now."""
         record = self.revision

@@ -125,13 +125,13 @@ class Kube:
                 raise _watch_error(event["object"])
             yield WatchEvent(event["type"], event["object"])
 
-    async def apply(self, resource: Resource, body: Json, *, force: bool = True) -> Json:
-        """Server-side apply as the field manager of the operator; the object as it is now."""
-        return await self._apply(resource, body, subresource="", force=force)
+    async def apply(self, resource: Resource, body: Json, *, force: bool = True, field_manager: str = names.FIELD_MANAGER) -> Json:
+        """Server-side apply; the object as it is now. With metadata.resourceVersion it raises ConflictError where that is not the current one."""
+        return await self._apply(resource, body, subresource="", force=force, field_manager=field_manager)
 
     async def apply_status(self, resource: Resource, body: Json) -> Json:
         """Server-side apply of the status. With metadata.resourceVersion it raises ConflictError where that is not the current one."""
-        return await self._apply(resource, body, subresource="status", force=True)
+        return await self._apply(resource, body, subresource="status", force=True, field_manager=names.FIELD_MANAGER)
 
     async def replace_status(self, resource: Resource, body: Json) -> Json:
         """Merge patch of the status: lists become those of `body`. For what server-side apply can't do; otherwise as `apply_status`."""
@@ -168,14 +168,14 @@ class Kube:
             content_type=MERGE_PATCH,
         )
 
-    async def _apply(self, resource: Resource, body: Json, *, subresource: str, force: bool) -> Json:
+    async def _apply(self, resource: Resource, body: Json, *, subresource: str, force: bool, field_manager: str) -> Json:
         metadata = body["metadata"]
         return await self._connection.request(
             "apply",
             f"{resource.plural}/{subresource}" if subresource else resource.plural,
             "PATCH",
             resource.path(metadata.get("namespace", ""), metadata["name"], subresource),
-            query={"fieldManager": names.FIELD_MANAGER, "force": "true" if force else "false"},
+            query={"fieldManager": field_manager, "force": "true" if force else "false"},
             body=body,
             content_type=APPLY,
         )

@@ -13,7 +13,8 @@ class ResponseShape:
         self._tool = tool
         self._number = 0
         self._head = {
-            "id": f"resp_{identity}",
+            # Alone of all routes this one takes it from the body.
+            "id": asked.get("request_id", f"resp_{identity}"),
             "created_at": created,
             "object": "response",
             "model": model,

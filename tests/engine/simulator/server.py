@@ -126,7 +126,7 @@ class Server:
                 content = embeddings.answer(
                     body,
                     model=listed.name if listed else self._name,
-                    identity=self._identity(),
+                    identity=self._identity(request),
                     created=int(time.time()),
                     adapter_digest=adapter.digest if adapter else None,
                 )
@@ -134,17 +134,19 @@ class Server:
                 raise RefusedError(400, str(error), "BadRequestError") from error
         return web.json_response(content)
 
-    def _identity(self) -> str:
-        return f"{next(self._numbers):016x}"
+    def _identity(self, request: web.Request) -> str:
+        """What an answer's id ends with: the request's own id where it has one."""
+        return request.headers.get("X-Request-Id") or f"{next(self._numbers):016x}"
 
-    def _chat_shape(self, question: Question, model: str) -> Writes:
-        return replies.Shape(chat=True, identity=self._identity(), created=int(time.time()), model=model, tool=question.tool)
+    def _chat_shape(self, request: web.Request, question: Question, model: str) -> Writes:
+        return replies.Shape(chat=True, identity=self._identity(request), created=int(time.time()), model=model, tool=question.tool)
 
-    def _completion_shape(self, _question: Question, model: str) -> Writes:
-        return replies.Shape(chat=False, identity=self._identity(), created=int(time.time()), model=model)
+    def _completion_shape(self, request: web.Request, _question: Question, model: str) -> Writes:
+        return replies.Shape(chat=False, identity=self._identity(request), created=int(time.time()), model=model)
 
-    def _response_shape(self, question: Question, model: str) -> Writes:
-        return ResponseShape(identity=self._identity(), created=int(time.time()), model=model, asked=question.body, tool=question.tool)
+    def _response_shape(self, _request: web.Request, question: Question, model: str) -> Writes:
+        number = f"{next(self._numbers):016x}"
+        return ResponseShape(identity=number, created=int(time.time()), model=model, asked=question.body, tool=question.tool)
 
     async def faults(self, request: web.Request) -> web.Response:
         """`forget`: adapters to drop without a word; `lose_load_replies`: how many of the next loads get no reply; `die`: end the core."""
@@ -157,7 +159,7 @@ class Server:
         return web.json_response({})
 
     async def _generate(
-        self, request: web.Request, read: Callable[[dict[str, Any]], Question], shape: Callable[[Question, str], Writes]
+        self, request: web.Request, read: Callable[[dict[str, Any]], Question], shape: Callable[[web.Request, Question, str], Writes]
     ) -> web.StreamResponse:
         arrived = time.monotonic()
         try:
@@ -187,7 +189,12 @@ class Server:
         return self._core.listed[model]
 
     async def _answer(
-        self, request: web.Request, question: Question, listed: Listed | None, arrived: float, write: Callable[[Question, str], Writes]
+        self,
+        request: web.Request,
+        question: Question,
+        listed: Listed | None,
+        arrived: float,
+        write: Callable[[web.Request, Question, str], Writes],
     ) -> web.StreamResponse:
         options = self._core.options
         adapter: Adapter | None = await self._core.adapter(listed) if listed else None
@@ -195,7 +202,7 @@ class Server:
         cut = tokens if question.max_tokens is None else tokens[: question.max_tokens]
         finish_reason = "length" if len(cut) < len(tokens) else "tool_calls" if question.body.get("tool_choice") == "required" else "stop"
         used = replies.usage(question.prompt_tokens, len(cut))
-        shape = write(question, listed.name if listed else self._name)
+        shape = write(request, question, listed.name if listed else self._name)
         pace = question.faults.token_seconds or options.token_seconds
         response: web.StreamResponse
         await self._core.pause(options.first_token_seconds)

@@ -102,6 +102,8 @@ def test_what_a_part_is_told_are_settings_that_it_has(template: str, settings: t
         ("timeouts.body", "body_timeout_seconds"),
         ("timeouts.idle", "idle_timeout_seconds"),
         ("timeouts.stall", "stall_timeout_seconds"),
+        ("feedback.lifetime", "feedback_lifetime_seconds"),
+        ("feedback.perMinute", "feedback_per_minute"),
         ("tracing.endpoint", "otlp_endpoint"),
         ("tracing.samplePercent", "trace_sample_percent"),
         ("timeouts.hold", "hold_seconds"),

@@ -28,7 +28,9 @@ async def completion(pod: "Pod", request: web.Request, body: dict[str, Any]) -> 
     content = {"pod": pod.name, "body": body}
     message = {"role": "assistant", "content": json.dumps(content)}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    return web.json_response({"id": "1", "model": body["model"], "choices": [{"index": 0, "message": message}], "usage": usage})
+    return web.json_response(
+        {"id": identity(request), "model": body["model"], "choices": [{"index": 0, "message": message}], "usage": usage}
+    )
 
 
 async def events(pod: "Pod", request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -37,17 +39,22 @@ async def events(pod: "Pod", request: web.Request, body: dict[str, Any]) -> web.
     await response.prepare(request)
     for word in ("one", "two", "three"):
         await pod.gate.wait()
-        await response.write(_event(body, choices=[{"index": 0, "delta": {"content": word}}]))
+        await response.write(_event(request, body, choices=[{"index": 0, "delta": {"content": word}}]))
         pod.written.append(word)
     if (body.get("stream_options") or {}).get("include_usage"):
-        await response.write(_event(body, choices=[], usage={"prompt_tokens": 7, "completion_tokens": 3}))
+        await response.write(_event(request, body, choices=[], usage={"prompt_tokens": 7, "completion_tokens": 3}))
     await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
     return response
 
 
-def _event(body: dict[str, Any], **fields: Any) -> bytes:
-    return b"data: " + json.dumps({"id": "1", "model": body["model"], **fields}, separators=(",", ":")).encode() + b"\n\n"
+def identity(request: web.Request) -> str:
+    """An answer's id, as engines make it."""
+    return f"chatcmpl-{request.headers['x-request-id']}"
+
+
+def _event(request: web.Request, body: dict[str, Any], **fields: Any) -> bytes:
+    return b"data: " + json.dumps({"id": identity(request), "model": body["model"], **fields}, separators=(",", ":")).encode() + b"\n\n"
 
 
 def refusing(status: int, code: str = "not-here") -> Answer:

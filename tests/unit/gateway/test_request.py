@@ -48,7 +48,7 @@ def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
 def test_every_other_field_reaches_the_engine_unchanged(extra: dict[str, Any]) -> None:
     request = parse(raw(**extra), Kind.CHAT)
     request.prepare(Shaper())
-    assert orjson.loads(request.encode("engine.name")) == {"model": "engine.name", **extra}
+    assert orjson.loads(request.encode("engine.name", "r1")) == {"model": "engine.name", **extra}
 
 
 def test_usage_is_asked_of_every_stream_and_remembered_whether_the_client_did() -> None:

@@ -120,7 +120,7 @@ def test_what_needs_a_memory_is_refused_by_name(fields: dict[str, Any]) -> None:
 
 def test_engine_is_told_to_store_nothing_and_takes_no_id_from_a_client() -> None:
     request = parse(b'{"model":"finance/vendor","input":"x","request_id":"resp_of_another"}', Kind.RESPONSE)
-    assert json.loads(request.encode("m")) == {"model": "m", "input": "x", "store": False}
+    assert json.loads(request.encode("m", "r1")) == {"model": "m", "input": "x", "store": False, "request_id": "resp_r1"}
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")])
@@ -150,7 +150,7 @@ def test_key_of_deeply_nested_messages_is_no_failure(kind: Kind) -> None:
     request = parse(b'{"model":"m","messages":[' + nested + b'],"prompt":' + nested + b',"input":' + nested + b"}", kind)
     assert isinstance(request.conversation(), str)
     with pytest.raises(BadRequestError):
-        request.encode("m")
+        request.encode("m", "r1")
 
 
 # On the way back
@@ -211,9 +211,10 @@ async def test_response_goes_through_whole_and_streamed_and_is_counted() -> None
         async with world.post({"model": "finance/vendor", "input": "x"}, path=RESPONSES) as response:
             answer = await response.json()
             assert (response.status, answer["model"]) == (200, "finance/vendor")
-        assert pod.received[0].body == {"model": MODEL, "input": "x", "store": False}
         async with world.post({"model": "finance/vendor", "input": "x", "stream": True}, path=RESPONSES) as response:
             assert await response.read() == b"".join(typed_stream("finance/vendor"))
+        assert all(received.body.pop("request_id").startswith("resp_") for received in pod.received)
+        assert pod.received[0].body == {"model": MODEL, "input": "x", "store": False}
         assert pod.received[1].body == {"model": MODEL, "input": "x", "stream": True, "store": False}
         assert {received.path for received in pod.received} == {RESPONSES}
         assert tokens(world) == (14, 6)

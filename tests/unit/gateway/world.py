@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from taskfleet.gateway.answer_ids import KeyRing, Keys
 from taskfleet.gateway.auth import Access, Caller, OpenAccess
 from taskfleet.gateway.errors import UnauthenticatedError
 from taskfleet.gateway.main import Gateway, assemble, public_server, start_tracing, upstream
@@ -81,6 +82,19 @@ class World:
         return self.registry.get_sample_value(f"taskfleet_gateway_{name}", labels) or 0.0
 
 
+@dataclass
+class KnownKeys:
+    """Keys that are there from the start, and those that a further look finds beside them."""
+
+    ring: KeyRing = field(default_factory=lambda: KeyRing({0: bytes(32)}))
+    later: dict[int, bytes] = field(default_factory=dict)
+    looked: int = 0
+
+    async def reread(self) -> None:
+        self.looked += 1
+        self.ring.put({number: self.ring.key(number) for number in self.ring.numbers} | self.later)
+
+
 def serve(table: RouteTable, *pods: Pod, to: list[dict[str, Any]] | None = None) -> None:
     """The usual story: TaskModel finance/vendor with one stable revision, served by these pods."""
     table.put_task(task(to=to or [traffic("vendor-1")]))
@@ -95,14 +109,27 @@ def place(table: RouteTable, *pods: Pod) -> None:
 
 
 @asynccontextmanager
-async def running(*pods: Pod, access: Access | None = None, tokens: PoolTokens | None = None, **settings: Any) -> AsyncIterator[World]:
+async def running(
+    *pods: Pod,
+    access: Access | None = None,
+    tokens: PoolTokens | None = None,
+    keys: Keys | None = None,
+    **settings: Any,
+) -> AsyncIterator[World]:
     """A gateway that serves finance/vendor by `pods`."""
     chosen = GatewaySettings(namespace="taskfleet-system", host="127.0.0.1", **{"hold_seconds": 30.0, **settings})
     registry = CollectorRegistry()
     async with aiohttp.ClientSession() as client:
         sender = upstream(chosen, tokens or Tokens())
         tracing = start_tracing(chosen)
-        gateway = assemble(chosen, access=access or OpenAccess(), sender=sender, registry=registry, tracing=tracing)
+        gateway = assemble(
+            chosen,
+            access=access or OpenAccess(),
+            sender=sender,
+            registry=registry,
+            keys=keys or KnownKeys(),
+            tracing=tracing,
+        )
         if pods:
             serve(gateway.table, *pods)
         public = web.ServerRunner(public_server(chosen, gateway), shutdown_timeout=0.1)
