@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from taskfleet import __version__
+from taskfleet.cli import evaluate
 from taskfleet.cli.rollout import commands as rollout
 from taskfleet.cli.target import Output
 from taskfleet.settings import SettingsError
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 agent_app = typer.Typer(no_args_is_help=True, help="The sidecar of a pool's pods.")
 app.add_typer(agent_app, name="agent")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 @app.command()

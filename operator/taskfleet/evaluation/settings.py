@@ -70,6 +70,7 @@ class EvaluationSettings(Settings):
 
 def settings_digest(evaluation: Evaluation) -> str:
     """Stands for everything in an evaluation that shapes scores: two with the same digest give the same scores to the same answers. Limits are no part of it."""
+    dataset = evaluation.dataset
     shaping = {
         "scoring": _SCORING,
         "metric": evaluation.metric,
@@ -77,6 +78,6 @@ def settings_digest(evaluation: Evaluation) -> str:
         # Which credentials open the judge's door changes nothing of what it says.
         "judge": evaluation.judge.model_copy(update={"credentials_key": None}).to_json() if evaluation.judge else None,
         # A ConfigMap's text has a digest of its own in each report; an artifact is known by what pins it.
-        "dataset": evaluation.dataset.to_json() if evaluation.dataset.source is not None else None,
+        "dataset": [dataset.source, dataset.key, dataset.digest] if dataset.source else None,
     }
     return "sha256:" + hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.artifacts.errors import ArtifactInvalid
-from taskfleet.artifacts.filenames import check_name
+from taskfleet.artifacts.filenames import check_name, is_served
 
 REFUSED = [
     "../adapter_config.json",
@@ -37,7 +37,9 @@ def test_dangerous_name_is_refused(name: str) -> None:
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "model-00001-of-00002.safetensors", "tokenizer.model", "README.md", "LICENSE"])
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "model-00001-of-00002.safetensors", "tokenizer.model", "README.md", "LICENSE", "golden.jsonl"]
+)
 def test_name_of_data_is_accepted(name: str) -> None:
     check_name(name)
 
@@ -52,3 +54,8 @@ def test_accepted_name_stays_in_its_folder(name: str) -> None:
     assert not name.startswith((".", "-"))
     assert name.isascii()
     assert name.isprintable()
+
+
+@pytest.mark.parametrize(("name", "served"), [("config.json", True), ("golden.jsonl", False), ("handler.py", False)])
+def test_engines_get_what_they_have_a_use_for(name: str, served: bool) -> None:  # noqa: FBT001  (a table's column)
+    assert is_served(name) is served

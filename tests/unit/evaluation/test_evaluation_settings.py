@@ -56,6 +56,14 @@ def test_limits_leave_the_digest(changes: dict[str, Any]) -> None:
     assert settings_digest(EVALUATION.model_copy(update=changes)) == settings_digest(EVALUATION)
 
 
+def test_another_golden_set_of_a_source_makes_another_digest() -> None:
+    sets = [Dataset(source="oci://r.example/golden", digest="sha256:" + digit * 64) for digit in "ab"]
+    one, other = (settings_digest(EVALUATION.model_copy(update={"dataset": dataset})) for dataset in sets)
+    assert one != other
+    opened = sets[0].model_copy(update={"credentials_key": "registry"})
+    assert settings_digest(EVALUATION.model_copy(update={"dataset": opened})) == one
+
+
 def test_other_credentials_of_the_judge_leave_the_digest() -> None:
     judged = EVALUATION.model_copy(update={"metric": Metric.JUDGE, "judge": JUDGE})
     other = judged.model_copy(update={"judge": JUDGE.model_copy(update={"credentials_key": "other"})})

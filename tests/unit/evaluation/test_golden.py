@@ -71,7 +71,7 @@ ASKED = {"input": "x"}
     ],
 )
 def test_wrong_line_is_told_with_its_number(line: object, metric: Metric, message: str) -> None:
-    good = {"id": "first", "input": "x", "expected": {"n": 1}, "pattern": "x"}
+    good: dict[str, object] = {"id": "first", "input": "x", "expected": {"n": 1}, "pattern": "x"}
     if metric is Metric.NUMERIC_TOLERANCE:
         good["expected"] = 3
     with pytest.raises(golden.GoldenSetError, match=f"line 3: .*{message}"):
