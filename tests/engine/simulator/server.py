@@ -41,6 +41,7 @@ class Server:
         self._numbers = itertools.count(1)
         self._started = int(time.time())
         self._load_replies_to_lose = 0
+        self._sick: dict[str, tuple[int, float]] = {}  # by name of the adapter: HTTP status (0: answers), seconds of delay
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=64 * 2**20, middlewares=[_refuse])
@@ -149,8 +150,13 @@ class Server:
         return ResponseShape(identity=number, created=int(time.time()), model=model, asked=question.body, tool=question.tool)
 
     async def faults(self, request: web.Request) -> web.Response:
-        """`forget`: adapters to drop without a word; `lose_load_replies`: how many of the next loads get no reply; `die`: end the core."""
+        """`forget`: adapters to drop without a word; `sick`: code and seconds of delay of each adapter that fails or is slow from now on; `lose_load_replies`: how many of the
+        next loads get no reply; `die`: end the core.
+        """
         body = await _body(request)
+        self._sick |= {
+            name: (int(wish.get("code", 0)), float(wish.get("delay_seconds", 0.0))) for name, wish in body.get("sick", {}).items()
+        }
         for name in body.get("forget", []):
             self._core.unload(name)
         self._load_replies_to_lose = int(body.get("lose_load_replies", self._load_replies_to_lose))
@@ -174,8 +180,10 @@ class Server:
         if question.faults.die:
             self._core.die("a request did it")
         await self._core.pause(question.faults.delay_seconds)
-        if question.faults.code:
-            raise RefusedError(question.faults.code, "asked for by the request", "Simulated")
+        code, delay = self._sick.get(listed.name, (0, 0.0)) if listed else (0, 0.0)
+        await self._core.pause(delay)
+        if question.faults.code or code:
+            raise RefusedError(question.faults.code or code, "asked for by a test", "Simulated")
         async with self._core.slots.take(listed.name if listed else None):
             self._metrics.queued.observe(time.monotonic() - arrived)
             return await self._answer(request, question, listed, arrived, shape)
