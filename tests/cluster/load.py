@@ -18,6 +18,8 @@ from typing import Any
 
 import aiohttp
 
+from taskfleet.names import CONVERSATION_HEADER
+
 MOST_REQUESTS = 100_000
 MOST_SECONDS = 900.0
 MOST_IN_FLIGHT = 400
@@ -150,7 +152,10 @@ async def _one(session: aiohttp.ClientSession, url: str, target: Target, number:
     begin = time.monotonic()
     status, text, error = 0, "", ""
     request_id = f"load-{number}"
-    headers = {"x-request-id": request_id} | ({"authorization": f"Bearer {target.token}"} if target.token else {})
+    # A conversation of its own: a canary's share is one of conversations.
+    headers = {"x-request-id": request_id, CONVERSATION_HEADER: request_id} | (
+        {"authorization": f"Bearer {target.token}"} if target.token else {}
+    )
     body = {
         "model": target.model,
         "messages": [{"role": "user", "content": target.prompt}],
