@@ -67,8 +67,10 @@ def judge(evidence: Evidence | None, policy: Analysis, *, held_seconds: float, h
 
 def _doubt(candidate: Window, evidence: Evidence, policy: Analysis, found: Sequence[_Objection]) -> tuple[Outcome, str] | None:
     """Why there is no verdict yet, and what that comes to in the end."""
-    if candidate.requests < policy.min_requests:
-        return Outcome.NO_TRAFFIC, f"{candidate.requests} of {policy.min_requests} requests that a step needs"
+    # Requests that somebody else answered, because the candidate's pods refused them, say nothing about it.
+    answered = candidate.errors + sum(candidate.latency.values())
+    if answered < policy.min_requests:
+        return Outcome.NO_TRAFFIC, f"it answered {answered} of the {policy.min_requests} requests that a step needs"
     if found:
         return Outcome.INCONCLUSIVE, found[0].message
     if not evidence.complete:

@@ -74,11 +74,11 @@ def wanted(snapshot: PackingSnapshot, entry: PackingTask, *, pool_names: frozens
 
 def _kept(task: TaskModel, living: Mapping[str, TaskModelRevision], members: frozenset[str], pool_names: frozenset[str]) -> frozenset[str]:
     status = task.status
+    if status.rollout is not None and status.rollout.phase == RolloutPhase.DRAINING:
+        return members & living.keys()
     serves = {target.revision for target in status.traffic[:1]}
     # One that was rejected leaves at once, and its agents refuse it from then on; one that was undone serves until the one before it can.
     here = frozenset(name for name in members & living.keys() if name in serves or living[name].status.phase != revisions.Phase.REJECTED)
-    if status.rollout is not None and status.rollout.phase == RolloutPhase.DRAINING:
-        return here
     if not status.traffic:
         return frozenset(name for name in here if living[name].status.phase == revisions.Phase.STABLE)
     return here & {target.revision for target in status.traffic if target.pool in pool_names}
