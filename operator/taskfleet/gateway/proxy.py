@@ -35,6 +35,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # between rounds over all pods when noth
 
 _NONE: frozenset[str] = frozenset()
 
+# A candidate's failure is counted against it, and the stable revision answers: users are no test.
+CANDIDATE_FAILED = "candidate-failed"
+
 
 class Proxy:
     """Answers requests of callers who may ask."""
@@ -113,7 +116,8 @@ class Proxy:
 
     def _go_elsewhere(self, call: Call, target: Target, endpoint: Endpoint, elsewhere: ElsewhereError) -> None:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
-        self._load.rest(target.model, endpoint.address, time.monotonic() + REST_SECONDS)
+        if elsewhere.reason != CANDIDATE_FAILED:
+            self._load.rest(target.model, endpoint.address, time.monotonic() + REST_SECONDS)
         call.tried.setdefault(target.model, set()).add(endpoint.address)
         call.transcript = None
         log.debug(
@@ -151,6 +155,8 @@ class Proxy:
         picked = pick_revision(route.targets, call.conversation()) if self._supervision.active else route.targets[0]
         if picked is not None and not call.executed:
             call.cohort = self._measurements.of(picked.revision)
+        if call.cohort_broke:
+            picked = None
         # A candidate that all its pods refuse was revoked, and the stable revision answers: nobody waits for a watch.
         return [target for target in (picked, *route.stable) if target is not None]
 
@@ -247,8 +253,15 @@ class Proxy:
             quiet=min(call.limits.first_byte, within) if stream else within,
         )
         async with answer:
+            if answer.status >= 500 and _is_on_trial(call, target):
+                raise ElsewhereError(CANDIDATE_FAILED, executed=True, message=f"a candidate's answer {answer.status}")
             if answer.status == NO_SUCH_ROUTE:
                 raise UnsupportedEndpointError(call.inference.model, path)
             if stream and answer.status == 200:
                 return await relay(request, call, target, answer, meter)
             return whole(call, target, await answer.read(call.place.grow), answer, meter), answer.status
+
+
+def _is_on_trial(call: Call, target: Target) -> bool:
+    """Has the candidate the request for its share of the traffic, beside a revision that can answer instead?"""
+    return call.route is not None and target not in call.route.stable and call.executed == 0

@@ -1,8 +1,9 @@
 """What live traffic says of a candidate, against the stable revision in the same window.
 
 A breach is said only of what chance does not explain: the confidence bound of the candidate's figure lies beyond the limit, it is worse than the stable revision's beyond its
-own bound, and shares rest on three cases at least. What fails both alike (engines, pods, the network) is no fault of the candidate. A figure beyond its limit that is not
-proven yet keeps the candidate where it is; evidence accumulates until it is, or until `maxHoldSeconds` are over.
+own bound, and shares rest on three cases at least. What fails both alike (engines, pods, the network) is no fault of the candidate, and no reason to give it more: a figure
+beyond its limit that is no breach keeps the candidate where it is. Evidence accumulates until there is a verdict, or until `maxHoldSeconds` are over. A breach needs no
+complete evidence: what stops may act on what it sees, what promotes may not.
 """
 
 from collections.abc import Callable, Sequence
@@ -139,7 +140,7 @@ CHECKS: tuple[Check, ...] = (errors, invalid_answers, latency, bad_votes, disagr
 
 def _share(what: str, limit_percent: float, seen: _Cases, stable: _Cases) -> _Objection | None:
     limit = limit_percent / 100
-    if seen.share <= max(limit, stable.share):
+    if seen.share <= limit:
         return None
     proven = (
         seen.hits >= LEAST_CASES

@@ -13,7 +13,7 @@ from taskfleet.api.measurements import UNSUPERVISED_SECONDS
 from taskfleet.gateway.supervision import Supervision
 from taskfleet.names import CONVERSATION_HEADER
 from tests.unit.gateway.builders import OTHER_DIGEST, revision, traffic
-from tests.unit.gateway.pods import Pod, completion, refusing
+from tests.unit.gateway.pods import Answer, Pod, break_off, completion, refusing
 from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import MODEL, World, running, serve
 
@@ -143,6 +143,22 @@ async def test_candidate_that_one_pod_lacks_is_found_on_another() -> None:
         canary(without, having, weight=100) as world,
     ):
         assert {await answered_by(world, f"{number}") for number in range(20)} == {"vendor-2"}
+
+
+@pytest.mark.parametrize("failure", [refusing(500, "boom"), refusing(503, "busy"), break_off], ids=["500", "503", "breaks off"])
+async def test_users_of_a_failing_candidate_are_answered_by_stable_and_the_failure_counts(failure: Answer) -> None:
+    async def by_model(pod: Pod, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return await (failure if body["model"] == CANDIDATE else completion)(pod, request, body)
+
+    async with (
+        Pod("a", models={MODEL, CANDIDATE}, answer=by_model) as one,
+        Pod("b", models={MODEL, CANDIDATE}, answer=by_model) as two,
+        canary(one, two, weight=90) as world,
+    ):
+        assert [await answered_by(world, f"{number}") for number in range(6)] == ["vendor-1"] * 6
+        asked = [received.body["model"] for pod in (one, two) for received in pod.received]
+        assert CANDIDATE in asked
+        assert asked.count(MODEL) == 6, "the stable revision answers once for each"
 
 
 async def test_stable_revision_is_never_answered_by_a_candidate() -> None:

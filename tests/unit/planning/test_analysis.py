@@ -47,6 +47,7 @@ def judged(
         (window(100), window(900), {}, Outcome.PASS),
         (window(100), window(900), {"held": 59.0}, Outcome.WAIT),
         (window(100), window(900), {"complete": False}, Outcome.WAIT),
+        (window(100, 40), window(900), {"complete": False}, Outcome.BREACH),
         (window(19), window(900), {}, Outcome.WAIT),
         (window(19), window(900), {"held": 3600.0}, Outcome.NO_TRAFFIC),
         (window(0), window(0), {"held": 3600.0}, Outcome.NO_TRAFFIC),
@@ -57,8 +58,8 @@ def judged(
         (window(20, 4), window(900), {}, Outcome.BREACH),
         (window(20, 4), window(900), {"held": 1.0}, Outcome.BREACH),
         (window(4, 3), window(900), {"held": 1.0}, Outcome.BREACH),
-        # What fails both alike is no fault of the candidate.
-        (window(100, 30), window(900, 270), {}, Outcome.PASS),
+        # What fails both alike is no fault of the candidate, and no reason to give it more.
+        (window(100, 30), window(900, 270), {}, Outcome.WAIT),
         (window(100, 31), window(900, 270), {}, Outcome.WAIT),
         (window(100, 90), window(900, 270), {}, Outcome.BREACH),
         (window(200, 3), window(900), {}, Outcome.PASS),
@@ -67,7 +68,7 @@ def judged(
         # Too few latencies to compare, and enough requests to go on with nothing against it.
         (window(9, seconds=3.0), window(900), {"policy": Analysis(min_requests=5)}, Outcome.PASS),
         (window(100, checked=100, invalid=20), window(900, checked=900), {}, Outcome.BREACH),
-        (window(100, checked=100, invalid=20), window(900, checked=900, invalid=180), {}, Outcome.PASS),
+        (window(100, checked=100, invalid=20), window(900, checked=900, invalid=180), {}, Outcome.WAIT),
         (window(100, good=1, bad=9), window(900, good=90, bad=1), {}, Outcome.BREACH),
         (window(100, good=0, bad=2), window(900, good=90, bad=1), {}, Outcome.WAIT),
     ],
@@ -138,13 +139,13 @@ def test_chance_rolls_few_good_versions_back_and_bad_ones_are_found() -> None:
     rounds = 150
     false_alarms = sum(rolled_back(rng, error_share=0.01, stable_share=0.01) for _ in range(rounds))
     found = sum(rolled_back(rng, error_share=0.15, stable_share=0.01) for _ in range(rounds))
-    assert false_alarms <= rounds * 0.08, false_alarms
+    assert false_alarms <= rounds * 0.04, false_alarms
     assert found >= rounds * 0.99, found
 
 
 def test_bounds_of_shares_are_those_of_the_formula() -> None:
-    """10 of 100 by hand: centre 0.11054, spread 0.04982."""
-    assert share_bounds(10, 100) == pytest.approx((0.0607, 0.1604), abs=1e-4)
+    """10 of 100 by hand: centre 0.12489, spread 0.07886."""
+    assert share_bounds(10, 100) == pytest.approx((0.0460, 0.2037), abs=1e-4)
     assert share_bounds(0, 0) == (0.0, 1.0)
     assert share_bounds(0, 20)[0] == 0.0
 
@@ -159,5 +160,5 @@ def test_difference_bound_is_below_the_difference(hits: int, total: int, other_h
 def test_ratio_of_equal_latencies_is_one_and_its_bound_is_below() -> None:
     ratio, lower = latency_ratio(window(100).latency, window(100).latency)
     assert ratio == pytest.approx(1.0)
-    assert 0.8 < lower < 1.0
+    assert 0.7 < lower < 1.0
     assert latency_ratio(window(100, seconds=0.2).latency, window(100).latency)[0] == pytest.approx(2.0, rel=0.15)
