@@ -1,4 +1,4 @@
-"""`python -m tests.tiers [TIER…]`: the test tiers one after the other, on a cluster of their own, and their count in the last line.
+"""`python -m tests.tiers [TIER…]`: the test tiers, on a cluster of their own, and their count in the last line.
 
 The exit status is zero only if nothing failed. A tier that ends without a report (it crashed, or was interrupted) counts as one failure.
 """
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +24,8 @@ from tests.cluster.local.progress import Progress
 
 # In this order: what is fast and fundamental first.
 TIERS = ("unit", "apiserver", "engine", "cluster")
+# Side by side: tests on an API server mostly wait, and neither tier uses anything of the other's.
+BESIDE = ("apiserver", "engine")
 INSTANCE = "test"
 
 
@@ -55,8 +59,8 @@ def main() -> int:
     progress = Progress()
     total = Count()
     try:
-        for tier in chosen.tiers:
-            total += _run(tier, progress)
+        for group in grouped(chosen.tiers):
+            total += _run(group, progress)
     except KeyboardInterrupt:
         progress.say("interrupted")
         total += Count(failed=1)
@@ -66,23 +70,69 @@ def main() -> int:
     return 1 if total.failed else 0
 
 
-def _run(tier: str, progress: Progress) -> Count:
-    progress.say(f"tests/{tier}")
-    begin = time.monotonic()
+def grouped(tiers: Sequence[str]) -> list[tuple[str, ...]]:
+    """Tiers that run at the same time, in their order."""
+    groups: list[tuple[str, ...]] = []
+    for tier in tiers:
+        if groups and (*groups[-1], tier) == BESIDE:
+            groups[-1] = BESIDE
+        else:
+            groups.append((tier,))
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class TierRun:
+    """A tier that runs. `output` is where it writes, to be printed at its end; None: the terminal."""
+
+    tier: str
+    process: "subprocess.Popen[bytes]"
+    report: Path
+    output: Path | None
+    begun: float
+
+
+def _run(tiers: tuple[str, ...], progress: Progress) -> Count:
+    total = Count()
     with tempfile.TemporaryDirectory(prefix="taskfleet-tests-") as scratch:
-        report = Path(scratch) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q"]
-        # A session of its own: an interrupt from the terminal would reach pytest twice, and the second one cuts its fixtures' clean-up short.
-        process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE}, start_new_session=True)
+        runs = [_start(tier, Path(scratch), progress, aside=tier != tiers[-1]) for tier in tiers]
         try:
-            status = process.wait()
+            # The last one writes to the terminal: the others are told of when it has ended.
+            for run in reversed(runs):
+                run.process.wait()
+                total += _ended(run, progress)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            _await_end(process)
+            for run in runs:
+                run.process.send_signal(signal.SIGINT)
+            for run in runs:
+                _await_end(run.process)
             raise
-        count = count_of(report) if report.is_file() else Count()
-    count = count.with_status(status)
-    progress.say(f"tests/{tier}: {count} in {time.monotonic() - begin:.0f} s")
+    return total
+
+
+def _start(tier: str, scratch: Path, progress: Progress, *, aside: bool) -> TierRun:
+    progress.say(f"tests/{tier}{' (told of at its end)' if aside else ''}")
+    report, output = scratch / f"{tier}.xml", scratch / f"{tier}.txt" if aside else None
+    command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q"]
+    environment = {**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE}
+    with output.open("wb") if output is not None else nullcontext() as written:
+        # A session of its own: an interrupt from the terminal would reach pytest twice, and the second one cuts its fixtures' clean-up short.
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            start_new_session=True,
+            stdout=written,
+            stderr=subprocess.STDOUT if written is not None else None,
+        )
+    return TierRun(tier, process, report, output, time.monotonic())
+
+
+def _ended(run: TierRun, progress: Progress) -> Count:
+    if run.output is not None:
+        print(run.output.read_text(errors="replace"), flush=True)
+    count = (count_of(run.report) if run.report.is_file() else Count()).with_status(run.process.returncode)
+    progress.say(f"tests/{run.tier}: {count} in {time.monotonic() - run.begun:.0f} s")
     return count
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local.instance import REPOSITORY
-from tests.tiers import Count, count_of
+from tests.tiers import BESIDE, Count, count_of, grouped
 
 REPORT = """<?xml version="1.0"?>
 <testsuites>
@@ -37,3 +37,16 @@ def test_unknown_tier_is_refused_and_help_is_given(tier: str, status: int) -> No
 )
 def test_tier_that_crashed_is_a_failure_whatever_its_report_says(status: int, counted: Count, total: Count) -> None:
     assert counted.with_status(status) == total
+
+
+@pytest.mark.parametrize(
+    ("tiers", "groups"),
+    [
+        (["unit", "apiserver", "engine", "cluster"], [("unit",), BESIDE, ("cluster",)]),
+        (["engine"], [("engine",)]),
+        (["apiserver", "cluster"], [("apiserver",), ("cluster",)]),
+        (["engine", "apiserver"], [("engine",), ("apiserver",)]),
+    ],
+)
+def test_tiers_that_go_together_run_at_the_same_time(tiers: list[str], groups: list[tuple[str, ...]]) -> None:
+    assert grouped(tiers) == groups
