@@ -21,7 +21,12 @@ def test_the_job_is_taken_whole_and_its_pod_is_made(api_server: ApiServer, new_n
             "apply", "--server-side", "--field-manager=taskfleet-operator", "-o", "json", "-f", "-", stdin=json.dumps(applied)
         )
         assert lost(applied, json.loads(text)) == []
-    (pod,) = eventually(lambda: api.list(POD, namespace) or None, what="Kubernetes makes the pod")
+
+    def made_pod() -> Object:
+        (found,) = api.list(POD, namespace)
+        return found
+
+    pod = eventually(made_pod, what="Kubernetes makes the pod")
     labels = pod["metadata"]["labels"]
     assert labels[names.LABEL_EVALUATION] == draft().revision
     # Neither a token nor a volume was put in by anyone.

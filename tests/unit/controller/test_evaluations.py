@@ -56,7 +56,8 @@ class _World:
             settings=SETTINGS,
             enqueue=self.asked.append,
         )
-        for name, spec in (("total", {"evaluation": {"dataset": GOLDEN}}), ("vendor", {"evaluation": {"dataset": GOLDEN}}), ("date", {})):
+        behind_a_gate: dict[str, Any] = {"evaluation": {"dataset": GOLDEN}}
+        for name, spec in (("total", behind_a_gate), ("vendor", behind_a_gate), ("date", {})):
             self.cache.put(TASK_MODELS, {**task_model(name, 1, **spec), "status": {"servingClassName": "cpu"}})
 
     def _changed(self, change: Change) -> None:
@@ -76,7 +77,8 @@ def world() -> _World:
 
 
 def task(dataset: dict[str, str] | None) -> TaskModel:
-    return TaskModel.model_validate(task_model("total", 1, **({"evaluation": {"dataset": dataset}} if dataset else {})))
+    spec: dict[str, Any] = {"evaluation": {"dataset": dataset}} if dataset else {}
+    return TaskModel.model_validate(task_model("total", 1, **spec))
 
 
 async def test_a_golden_set_is_its_text_s_digest_and_its_lines(world: _World) -> None:
