@@ -292,5 +292,5 @@ def rollout_status(before: RolloutStatus | None, found: Step, situation: Situati
         step_started_at=None if found.step is None else before.step_started_at if same_step and before is not None else at,
         hold=found.hold.value if found.hold is not None else None,
         gate=found.gate,
-        message=found.message[:1024],
+        message="; ".join(filter(None, (found.message, situation.verbs.mistake)))[:1024],
     )

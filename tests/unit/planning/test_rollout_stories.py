@@ -266,6 +266,16 @@ STORIES = (
 )
 
 
+def test_annotation_that_cannot_be_understood_is_told() -> None:
+    story = served()
+    story.apply(ordered(version("v2"), promote="{}@soon"))
+    story.settle("version v2 is applied, with a mistake", seconds=20)
+    rollout = story.tasks["total"].status.rollout
+    assert rollout is not None
+    assert "promote must be REVISION@STEP or REVISION@full, and has 'soon'" in (rollout.message or "")
+    assert rollout.step == 1
+
+
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_story_is_told_as_it_was_reviewed(story: Callable[[], Fleet]) -> None:
     told = story().text
