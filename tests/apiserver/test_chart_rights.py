@@ -11,13 +11,15 @@ from tests.apiserver.chart import CASES, CHART, arguments, render, rules_of_role
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, claim, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
+from tests.apiserver.pods import pod_at
+from tests.benchmarks.fleet_agents import fleet_agents
 from tests.cluster.api import (
     CHILDREN,
     CLUSTER_ROLE,
     DEPLOYMENT,
     EVENT,
+    JOB,
     LEASE,
-    POD,
     POOL,
     REVISION,
     SERVING_CLASS,
@@ -25,11 +27,11 @@ from tests.cluster.api import (
     Kind,
     Object,
     condition,
-    eventually,
     is_true,
 )
 
 SYSTEM = "taskfleet-system"
+AGENT = "127.77.200.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +84,34 @@ def test_the_charts_rights_are_enough_and_all_of_them_are_used(
     api.apply(changed(task_model(namespace, "two"), put("spec.servingClassName", "rights"), from_claim))
     operator.brings(lambda: is_true(api.get(TASK_MODEL, "two", namespace), "Accepted"), what="the claim is known")
 
-    # Another version, all children lost, all tasks gone: what else the operator writes and deletes.
-    api.apply(changed(task_model(namespace, "one"), put("spec.servingClassName", "rights"), put("spec.adapter.version", "v2")))
+    # Another version, with a gate before it; all children lost, all tasks gone: what else the operator writes and deletes.
+    api.create(golden_set(namespace))
+    gated = changed(
+        task_model(namespace, "one"),
+        put("spec.servingClassName", "rights"),
+        put("spec.adapter.version", "v2"),
+        put("spec.evaluation", {"dataset": {"configMapName": "golden"}, "minSamples": 1}),
+    )
+    api.apply(gated)
     operator.brings(lambda: "v2" in versions(api_server, namespace), what="a revision of the new version")
     for kind in CHILDREN:
         api.delete(kind, pool, namespace)
     operator.brings(lambda: all(api.find(kind, pool, namespace) for kind in CHILDREN), what="the children are back")
-    # A pod that has an address is spoken to, with a token for its pool.
-    (pod, *_) = eventually(lambda: api.list(POD, namespace), what="Kubernetes makes the pod")
-    nobody = {"podIP": "127.77.200.1", "podIPs": [{"ip": "127.77.200.1"}]}
-    api.patch(POD, pod["metadata"]["name"], namespace, change={"status": nobody}, subresource="status")
-    operator.brings(lambda: ("create", "", "serviceaccounts/token") in entitled.proxy.used(), what="a token is minted")
+    with fleet_agents([AGENT]):
+        # A pod that has an address is spoken to, with a token for its pool; what is proven there is measured.
+        pod_at(api, namespace, pool, AGENT)
+        operator.brings(lambda: ("create", "", "serviceaccounts/token") in entitled.proxy.used(), what="a token is minted")
+        operator.brings(lambda: api.list(JOB, namespace), what="the new version is measured")
+        (first,) = (job["metadata"]["uid"] for job in api.list(JOB, namespace))
+        # Another question: what the first Job would answer nobody asks any more.
+        api.apply(changed(gated, put("spec.evaluation.metric", "FieldF1")))
+        operator.brings(lambda: [job["metadata"]["uid"] for job in api.list(JOB, namespace)] not in ([], [first]), what="another Job")
+        operator.brings(lambda: ("delete", "batch", "jobs") in entitled.proxy.used(), what="the first Job is deleted")
     # The last member of a pool leaves it.
-    elsewhere = put("spec.base.revision", "v2")
-    for name in ("one", "two"):
-        api.apply(changed(task_model(namespace, name), put("spec.servingClassName", "rights"), elsewhere))
+    api.delete(TASK_MODEL, "two", namespace)
+    api.apply(changed(task_model(namespace, "one"), put("spec.servingClassName", "rights"), put("spec.base.revision", "v2")))
     operator.brings(lambda: ("delete", "taskfleet.dev", "modelpools") in entitled.proxy.used(), what="the empty pool is deleted")
-    for name in ("one", "two"):
-        api.delete(TASK_MODEL, name, namespace)
+    api.delete(TASK_MODEL, "one", namespace)
     operator.brings(lambda: not api.list(POOL, namespace) and not api.list(REVISION, namespace), what="nothing of ours is left", within=120)
     operator.brings(lambda: not any(api.find(kind, pool, namespace) for kind in CHILDREN), what="no child is left", within=120)
 
@@ -147,6 +159,16 @@ def test_a_missing_right_is_told_and_got_over(api_server: ApiServer, entitled: E
         api.patch(CLUSTER_ROLE, "taskfleet-operator", change={"rules": role["rules"]})
     operator.brings(lambda: api.list(DEPLOYMENT, namespace), what="the Deployment is made once it may be")
     operator.brings(lambda: condition(api.get(TASK_MODEL, "one", namespace), "Stalled") is None, what="it is no longer told")
+
+
+def golden_set(namespace: str) -> Object:
+    examples = '{"messages":[{"role":"user","content":"Total?"}],"expected":"1"}'
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "golden", "namespace": namespace},
+        "data": {"golden.jsonl": examples},
+    }
 
 
 def ready_condition(api_server: ApiServer, kind: Kind, name: str, namespace: str) -> Object | None:

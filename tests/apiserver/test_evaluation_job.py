@@ -23,8 +23,9 @@ def test_the_job_is_taken_whole_and_its_pod_is_made(api_server: ApiServer, new_n
         assert lost(applied, json.loads(text)) == []
 
     def made_pod() -> Object:
-        (found,) = api.list(POD, namespace)
-        return found
+        found = api.list(POD, namespace)
+        assert found, "there is none"
+        return found[0]
 
     pod = eventually(made_pod, what="Kubernetes makes the pod")
     labels = pod["metadata"]["labels"]

@@ -86,6 +86,11 @@ class Fleet:
         found = self._cache.parsed(TASK_MODEL_REVISIONS, TaskModelRevision, name, namespace)
         return None if isinstance(found, Unreadable) else found
 
+    def has_revision(self, namespace: str, name: str, uid: str) -> bool:
+        """Whether there is this very revision."""
+        body = self._cache.get(TASK_MODEL_REVISIONS, name, namespace)
+        return body is not None and body["metadata"]["uid"] == uid
+
     def pools(self, namespace: str) -> tuple[ModelPool, ...]:
         return tuple(self._cache.readable(MODEL_POOLS, ModelPool, namespace, ours=True))
 

@@ -29,6 +29,8 @@ CONNECT_SECONDS = 2.0
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
 # How often it is looked whether replicas have come or gone, and how long after a lost stream the next one is opened.
 LOOK_SECONDS = 0.5
+# How often counts of revisions that are gone are forgotten.
+FORGET_SECONDS = 60.0
 # The first line has every revision, of a few hundred bytes each.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -56,9 +58,16 @@ class _Window:
     since: datetime
     before: Processes
 
+    def begin(self, process: str, counts: Mapping[str, RevisionCounts]) -> None:
+        """Takes a process in, with what it has counted so far; does nothing for one that is known."""
+        self.before.setdefault(process, {uid: counts[uid] for uid in (self.candidate_uid, self.stable_uid) if uid in counts})
+
 
 class GatewayMeasurements:
-    """`slices` gives the EndpointSlices of the gateway's Service, None while they are not known; `enqueue` asks for a TaskModel of whose step something was heard."""
+    """`slices` gives the EndpointSlices of the gateway's Service, None while they are not known; `enqueue` asks for a TaskModel of whose step something was heard.
+
+    `exists` says by namespace, name, and UID whether there is such a revision: counts of others are forgotten, however long their gateway lives.
+    """
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class GatewayMeasurements:
         port: int,
         audience: str,
         enqueue: Callable[[Key], None],
+        exists: Callable[[str, str, str], bool],
         now: Callable[[], datetime],
     ) -> None:
         self._session = session
@@ -77,6 +87,7 @@ class GatewayMeasurements:
         self._port = port
         self._audience = audience
         self._enqueue = enqueue
+        self._exists = exists
         self._now = now
         self._processes: Processes = {}
         self._heard: dict[str, str] = {}  # by address: the process that is listened to
@@ -85,6 +96,8 @@ class GatewayMeasurements:
     async def run(self) -> None:
         """Listens to every replica until it is cancelled."""
         listening: dict[str, asyncio.Task[None]] = {}
+        clock = asyncio.get_running_loop().time
+        forgotten = clock()
         try:
             while True:
                 present = set(replicas(self._slices() or []))
@@ -93,6 +106,9 @@ class GatewayMeasurements:
                 for address in present - listening.keys():
                     listening[address] = asyncio.create_task(self._listen(address), name=f"measurements of {address}")
                 self._forget_ended()
+                if clock() - forgotten >= FORGET_SECONDS:
+                    self._forget_gone()
+                    forgotten = clock()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             for task in listening.values():
@@ -104,8 +120,9 @@ class GatewayMeasurements:
             return None
         window = self._windows.get(key)
         if window is None or (window.candidate_uid, window.stable_uid, window.step_since) != (candidate_uid, stable_uid, since):
-            before = {name: dict(counts) for name, counts in self._processes.items()}
-            window = _Window(candidate_uid, stable_uid, since, max(since, self._now()), before)
+            window = _Window(candidate_uid, stable_uid, since, max(since, self._now()), {})
+            for name, counts in self._processes.items():
+                window.begin(name, counts)
             self._windows[key] = window
         candidate, stable = self._counted(window, candidate_uid), self._counted(window, stable_uid)
         return Evidence(
@@ -173,7 +190,7 @@ class GatewayMeasurements:
         known.update((counts.uid, counts) for counts in batch.revisions)
         for window in self._windows.values():
             # Of a process that is heard for the first time nobody knows what was counted before the window began.
-            window.before.setdefault(batch.replica, dict(known))
+            window.begin(batch.replica, known)
         for key in {TaskKey(counts.namespace, counts.task_model) for counts in batch.revisions} & self._windows.keys():
             self._enqueue(key)
 
@@ -181,6 +198,12 @@ class GatewayMeasurements:
         """Processes that are heard no more, once no window counts on them."""
         needed = {name for window in self._windows.values() for name in window.before} | set(self._heard.values())
         self._processes = {name: counts for name, counts in self._processes.items() if name in needed}
+
+    def _forget_gone(self) -> None:
+        """Revisions that there are no more."""
+        for counts in self._processes.values():
+            for uid in [uid for uid, one in counts.items() if not self._exists(one.namespace, one.revision, uid)]:
+                del counts[uid]
 
 
 def _window(pairs: list[tuple[Counts, Counts]], *, compared: int = 0, agreed: int = 0) -> Window:

@@ -106,7 +106,14 @@ class Replica:
         port, audience = settings.gateway_internal_port, settings.internal_audience
         gateways = Gateways(self._session, tokens, slices=self._slices, port=port, audience=audience)
         self._measurements = GatewayMeasurements(
-            self._session, tokens, slices=self._slices, port=port, audience=audience, enqueue=self._queue.add, now=_now
+            self._session,
+            tokens,
+            slices=self._slices,
+            port=port,
+            audience=audience,
+            enqueue=self._queue.add,
+            exists=self._fleet.has_revision,
+            now=_now,
         )
         self._task_models = TaskModelReconciler(
             fleet=self._fleet,

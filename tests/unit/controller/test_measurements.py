@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from taskfleet.api.measurements import MEASUREMENTS_PATH, Counts, MeasurementBatch, RevisionCounts, ShadowCounts
+from taskfleet.controller import measurements
 from taskfleet.controller.keys import Key, TaskKey
 from taskfleet.controller.measurements import GatewayMeasurements
 from taskfleet.planning.snapshot import Evidence
@@ -38,6 +39,7 @@ class _World:
         self.asked: list[web.Request] = []
         self.enqueued: list[Key] = []
         self.addresses = ["127.0.0.1"]
+        self.revisions = {("finance", "total-new", "new"), ("finance", "total-old", "old")}
         self.now = BEGIN
         self.measurements: GatewayMeasurements
 
@@ -76,6 +78,7 @@ async def world() -> AsyncIterator[_World]:
             port=server.port or 0,
             audience="internal",
             enqueue=found.enqueued.append,
+            exists=lambda *revision: revision in found.revisions,
             now=lambda: found.now,
         )
         running = asyncio.create_task(found.measurements.run())
@@ -169,3 +172,14 @@ async def test_mirrored_answers_are_counted_apart(world: _World) -> None:
     found = world.evidence()
     assert found is not None
     assert (found.candidate.requests, found.shadow.errors, found.shadow.compared, found.shadow.agreed) == (0, 1, 5, 4)
+
+
+async def test_counts_of_a_revision_that_is_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch, world: _World) -> None:
+    monkeypatch.setattr(measurements, "FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(measurements, "LOOK_SECONDS", 0.01)
+    world.tell(counts("old", 100), counts("new", 10))
+    await until(world.evidence)
+    world.tell(counts("old", 110), counts("new", 15))
+    await until(lambda: world.seen() == (5, 10))
+    world.revisions.discard(("finance", "total-old", "old"))
+    await until(lambda: world.seen() == (5, 0))

@@ -1,0 +1,26 @@
+"""What a kubelet tells of pods, told by the tests: nothing runs in this tier."""
+
+from tests.cluster.api import DEPLOYMENT, POD, REPLICA_SET, Api, Object, eventually
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def pod_at(api: Api, namespace: str, pool: str, address: str) -> None:
+    """The pod of a pool's present Deployment runs, is ready, and has this address."""
+
+    def made() -> Object:
+        sets = _owned_by(api.list(REPLICA_SET, namespace), api.get(DEPLOYMENT, pool, namespace))
+        found = [pod for one in sets for pod in _owned_by(api.list(POD, namespace), one)]
+        assert found, "there is none"
+        return found[0]
+
+    pod = eventually(made, what=f"Kubernetes makes a pod of {pool}")
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": NOW} for kind in ("PodScheduled", "Ready")]
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
+    api.patch(POD, pod["metadata"]["name"], namespace, change={"status": status}, subresource="status")
+
+
+def _owned_by(objects: list[Object], owner: Object) -> list[Object]:
+    """Those that it controls: by UID, as an earlier owner of the same name may still be leaving."""
+    uid = owner["metadata"]["uid"]
+    return [one for one in objects if any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", []))]
