@@ -172,8 +172,8 @@ def test_fields_of_later_versions_are_named_and_do_not_stop_serving(fleet: Fleet
     teams.beta.apply(
         "vendor",
         teams.artifacts["beta/vendor"],
-        evaluation={"dataset": {"configMapName": "golden"}},
-        rollout={"strategy": "Canary", "steps": [{"weightPercent": 10}]},
+        scaling={"idleSeconds": 600},
+        savings={"reference": {"name": "large", "inputPricePerMillion": "3.00", "outputPricePerMillion": "15.00"}},
     )
 
     def named() -> bool:
@@ -181,7 +181,7 @@ def test_fields_of_later_versions_are_named_and_do_not_stop_serving(fleet: Fleet
         found = condition(task, "FieldsWithoutEffect")
         assert found, "no such condition"
         assert found["status"] == "True"
-        return "spec.evaluation" in found["message"] and "spec.rollout" in found["message"]
+        return "spec.scaling.idleSeconds" in found["message"] and "spec.savings" in found["message"]
 
     eventually(named, what="the fields are named", describe=lambda: tell(fleet.api, teams.beta.namespace))
     ready(fleet.api, teams.beta.namespace)
