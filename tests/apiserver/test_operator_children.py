@@ -281,7 +281,7 @@ def test_a_quota_in_the_way_is_told_and_got_over(
     assert summary(api.get(TASK_MODEL, "one", found)) == "Stalled"
     quiet(api, found)
     api_server.kubectl("delete", "quota", "none", "-n", found)
-    eventually(lambda: api.list(DEPLOYMENT, found), what="the Deployment is made", within=90)
+    eventually(lambda: api.list(DEPLOYMENT, found) or None, what="the Deployment is made", within=90)
     eventually(lambda: "exceeded quota" not in ready_message(api, found, "one"), what="the quota is no longer told")
 
 

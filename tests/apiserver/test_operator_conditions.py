@@ -77,7 +77,7 @@ def test_what_cant_be_served_is_refused_clearly_and_comes_right_when_it_is_mende
     silent(api, namespace, seconds=2)
     api.apply(good(namespace))
     eventually(lambda: is_true(api.get(TASK_MODEL, "one", namespace), "Accepted"), what="accepted")
-    eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made")
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made")
     settled(api, namespace)
 
 
@@ -85,14 +85,14 @@ def test_going_back_from_what_cant_be_served_is_as_if_nothing_had_been(api_serve
     """R-09, O4, O5."""
     api = api_server.api
     api.apply(good(namespace))
-    eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made")
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made")
     calm(api, namespace)
     before = state(api, namespace)
     api.apply(changed(good(namespace), put("spec.adapter.source", "pvc://models/total")))
     refused_clearly(api, namespace, "one", reason="ClaimNotOffered", mentions="spec.adapter.source")
     eventually(lambda: not api.list(POOL, namespace), what="what never served and is no longer asked for is gone")
     api.apply(good(namespace))
-    eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made again")
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made again")
     calm(api, namespace)
     same_state(before, state(api, namespace), what="back at the good spec")
 
@@ -161,7 +161,7 @@ def test_another_default_class_moves_nobody(api_server: ApiServer, namespace: st
     try:
         api.apply(changed(first, put("metadata.annotations", DEFAULT)))
         api.apply(changed(good(namespace), drop("spec.servingClassName")))
-        eventually(lambda: api.list(POOL, namespace), what="its pool is made")
+        eventually(lambda: api.list(POOL, namespace) or None, what="its pool is made")
         calm(api, namespace)
         before = state(api, namespace)
         api.apply(changed(second, put("metadata.annotations", DEFAULT)))
@@ -188,7 +188,7 @@ def test_fields_without_effect_are_named_and_change_nothing(api_server: ApiServe
         put("spec.scaling", {"minReplicas": 0, "maxReplicas": 4}),
     )
     api.apply(later)
-    eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made")
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made")
     calm(api, namespace)
     task = api.get(TASK_MODEL, "one", namespace)
     assert is_true(task, "Accepted")
@@ -205,7 +205,7 @@ def test_a_suspended_task_is_left_as_it_is(api_server: ApiServer, namespace: str
     """R-39, as far as there are rollouts."""
     api = api_server.api
     api.apply(good(namespace))
-    eventually(lambda: api.list(DEPLOYMENT, namespace), what="its pool is made")
+    eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made")
     calm(api, namespace)
     revisions, pools = api.list(REVISION, namespace), api.list(POOL, namespace)[0]["spec"]
     next_version = changed(good(namespace), put("spec.adapter.version", "v2"))
@@ -238,7 +238,7 @@ def test_what_the_api_server_refuses_is_told_without_a_storm_and_comes_right(
     assert operator.metric("taskfleet_kube_requests_total", verb="apply", resource="deployments") <= asked + 1
     api.apply(serving_class("unreadable"))
     try:
-        eventually(lambda: api.list(DEPLOYMENT, namespace), what="the Deployment is made")
+        eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="the Deployment is made")
         eventually(lambda: summary(api.get(TASK_MODEL, "one", namespace)) == "Reconciling", what="it starts")
     finally:
         api.apply(CLASSES[-1])

@@ -172,7 +172,7 @@ def test_a_restart_of_the_api_server_rolls_nothing(stage: Stage, own_control_pla
     stop(own_control_plane, "kube-apiserver", grace=0)
     start_api_server(own_control_plane)
     eventually(api_server_ready(own_control_plane), what="the API server is ready", within=120)
-    eventually(lambda: stage.api.list(TASK_MODEL, stage.namespace), what="it serves TaskModels", within=60)
+    eventually(lambda: stage.api.list(TASK_MODEL, stage.namespace) or None, what="it serves TaskModels", within=60)
     stage.apply("seven")
     stage.settles()
     minimal_versions(before.versions, standing(stage.api, stage.namespace).versions)
