@@ -30,6 +30,14 @@ class Member(Model):
     resolved_version: Annotated[
         VersionName | None, Field(description="What the adapter's version stood for when it was resolved: a hub's commit.")
     ] = None
+    waits_behind: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10,
+            description="The digest is known, and no candidate slot is free: so many candidates get one before it, 10 standing for 10 or more.",
+        ),
+    ] = None
 
 
 class ModelPoolSpec(Model):

@@ -14,9 +14,12 @@ from taskfleet.api.modelpool import Member, MemberState, MemberStatus
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.conditions import known, shortened
 from taskfleet.planning.desired import engine_name_of
+from taskfleet.planning.slots import in_words
 from taskfleet.planning.snapshot import PoolSnapshot
 
 _MAX_MESSAGE = 1024
+# The same words for all steps in all pods: a step that goes well within milliseconds is worth no write of three objects.
+_ON_ITS_WAY = "being fetched, verified, loaded and proven"
 
 
 def member_statuses(snapshot: PoolSnapshot) -> list[MemberStatus]:
@@ -95,7 +98,8 @@ def _base_member(snapshot: PoolSnapshot, member: Member, before: MemberStatus | 
 def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
     revision = next((found for found in snapshot.revisions if found.metadata.name == member.revision), None)
     if revision is not None and revision.status.digest is not None:
-        message = "the digest is known; waiting for a free adapter slot of the pool"
+        before = member.waits_behind
+        message = in_words(snapshot.pool.metadata.name, before) if before is not None else _ON_ITS_WAY
         return _said(member, MemberState.PENDING, Reason.LOADING, message)
     failure = next((failure for failure in snapshot.failures if failure.revision == member.revision), None)
     if failure is None:
@@ -119,8 +123,7 @@ def _nowhere(member: Member, reports: Mapping[str, AdapterReport | None], before
 
 def _pending(member: Member, pod: str, report: AdapterReport | None) -> MemberStatus:
     if report is None or not report.message:
-        # The same words for all steps in all pods: a step that goes well within milliseconds is worth no write of three objects.
-        return _said(member, MemberState.PENDING, Reason.LOADING, "being fetched, verified, loaded and proven")
+        return _said(member, MemberState.PENDING, Reason.LOADING, _ON_ITS_WAY)
     reason = known(report.reason, Reason.LOADING)
     reason = Reason.LOADING if reason is Reason.PROVEN else reason
     return _said(member, MemberState.PENDING, reason, f"pod {pod}: {report.message}")

@@ -4,11 +4,11 @@ First fit by packing key: a task goes to the first pool that has room, and a new
 more than a tidy fleet. All revisions of a task are on the pool that has the first of them.
 
 Room is counted twice: tasks against `adapters.maxPerPool`, and adapters that an engine is told to hold against `maxPerPool + candidateSlots`. A candidate without a digest
-costs nothing, so a broken source never takes a slot from its neighbours.
+costs nothing, so a broken source never takes a slot from its neighbours. Candidates get slots in the order in which their revisions were made (`slots`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskfleet import names
@@ -16,8 +16,10 @@ from taskfleet.api.modelpool import Member, ModelPool, ModelPoolSpec
 from taskfleet.api.servingclass import AdapterLimits, ScalingDefaults, ServingClass
 from taskfleet.api.taskmodel import Isolation
 from taskfleet.planning import replicas
+from taskfleet.planning.contention import contention, has_digest
 from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import Owner, PackingPlan, PoolDeletion, PoolDraft
+from taskfleet.planning.slots import allot, in_words
 from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
 from taskfleet.planning.wanted import Wanted, wanted
 
@@ -57,13 +59,13 @@ class _Pool:
         tasks = len(self.tasks) + 1
         return tasks <= limits.max_per_pool and tasks + self.extras <= _slots(limits) and len(self.members) < MAX_MEMBERS
 
-    def may_hold(self, member: Member, limits: AdapterLimits) -> bool:
-        """May the engine be told to hold this member's adapter? The first of each task has its place."""
-        first = not any(other.task_model == member.task_model and self._holds(other) for other in self.members.values())
-        return first or len(self.tasks) + self.extras + 1 <= _slots(limits)
+    def free_slots(self, limits: AdapterLimits, contenders: Collection[str]) -> int:
+        """Slots for the contenders, those that they have among them: each task has a place for one adapter, whether it holds one or not."""
+        held = [member.task_model for name, member in self.members.items() if name not in contenders and self._holds(member)]
+        return _slots(limits) - len(self.tasks) - (len(held) - len(set(held)))
 
     def _holds(self, member: Member) -> bool:
-        return member.revision not in self.refused and member.adapter is not None and member.adapter.digest is not None
+        return member.revision not in self.refused and has_digest(member)
 
 
 def pack(snapshot: PackingSnapshot) -> PackingPlan:
@@ -119,7 +121,9 @@ def _kept(pool: ModelPool, wishes: Mapping[str, Wanted], unreadable: frozenset[s
             kept.members[member.revision] = member
         elif wish is not None and member.revision in wish.revisions and member.revision in wish.kept | {wish.target}:
             digest = member.adapter.digest if member.adapter else None
-            kept.members[member.revision] = _member(wish, member.revision, digest, member.resolved_version)
+            kept.members[member.revision] = _member(
+                wish, member.revision, digest, member.resolved_version, waits_behind=member.waits_behind
+            )
     return kept
 
 
@@ -144,24 +148,36 @@ def _placed(wish: Wanted, pools: list[_Pool], key: PackingKey, limits: AdapterLi
 
 
 def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> list[str]:
-    """Hands recorded digests to members, oldest task first, as far as the engines have slots: with the digest a member is loaded."""
+    """Hands recorded digests to members as far as the engines have slots: with the digest a member is loaded, without it it leaves the engines."""
+    contenders = {}
+    for task in sorted(pool.tasks & wishes.keys()):
+        wish = wishes[task]
+        found = contention(wish, [member for member in pool.members.values() if member.task_model == task])
+        for name in found.at_home:
+            pool.members[name] = _loaded(wish, pool.members[name])
+        contenders.update((contender.revision, contender) for contender in found.contenders)
+    allotment = allot(contenders.values(), free=pool.free_slots(limits, contenders))
     notes = []
-    order = {task: place for place, task in enumerate(wishes)}
-    for name, member in sorted(pool.members.items(), key=lambda item: (order.get(item[1].task_model, -1), item[0])):
-        wish = wishes.get(member.task_model)
-        if wish is None or wish.frozen or member.adapter is None or member.adapter.digest is not None:
-            continue
-        digest = wish.revisions[name].status.digest
-        if digest is None:
-            continue
-        if pool.may_hold(member, limits):
-            pool.members[name] = _member(wish, name, digest, wish.revisions[name].status.resolved_version)
-        else:
-            notes.append(f"{name} waits for a candidate slot of pool {pool.name}")
+    for name, contender in contenders.items():
+        member, before = pool.members[name], allotment.before(name)
+        wish = wishes[member.task_model]
+        pool.members[name] = _loaded(wish, member) if before is None else _member(wish, name, None, waits_behind=before)
+        if before is not None and contender.has_slot:
+            notes.append(f"{name} gives its candidate slot of pool {pool.name} to one that can go on")
+        elif before is not None and member.waits_behind is None:
+            notes.append(f"{name} {in_words(pool.name, before)}")
     return notes
 
 
-def _member(wish: Wanted, name: str, digest: str | None, version: str | None = None) -> Member:
+def _loaded(wish: Wanted, member: Member) -> Member:
+    """The member with the digest that is recorded for it; one that it has already is never replaced."""
+    if has_digest(member):
+        return member
+    status = wish.revisions[member.revision].status
+    return _member(wish, member.revision, status.digest, status.resolved_version)
+
+
+def _member(wish: Wanted, name: str, digest: str | None, version: str | None = None, *, waits_behind: int | None = None) -> Member:
     revision = wish.revisions[name]
     adapter = revision.spec.adapter
     return Member(
@@ -172,6 +188,7 @@ def _member(wish: Wanted, name: str, digest: str | None, version: str | None = N
         # A pin in the spec is no proof that the source has it: the digest comes from the resolution, which checks that.
         adapter=adapter.model_copy(update={"digest": digest}) if adapter is not None else None,
         resolved_version=version,
+        waits_behind=waits_behind,
     )
 
 

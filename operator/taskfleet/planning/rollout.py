@@ -18,10 +18,11 @@ from taskfleet.api.conditions import Reason
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import Rollout, RolloutStatus, Strategy, TrafficTarget
 from taskfleet.planning.conditions import timestamp
-from taskfleet.planning.gate import Failed, Gate, Hold, Passed, Retry, Running, decide, gate_status, is_standing
+from taskfleet.planning.gate import Passed, decide, is_standing
 from taskfleet.planning.revisions import Phase
+from taskfleet.planning.rollout_gate import at_the_gate, held_meanwhile, paused
 from taskfleet.planning.rollout_phase import RolloutPhase
-from taskfleet.planning.rollout_situation import Rejection, Situation, Step, Traffic, whole
+from taskfleet.planning.rollout_situation import Rejection, Situation, Step, Traffic, rejected, stable_only
 from taskfleet.planning.rollout_steps import advance
 
 
@@ -56,7 +57,7 @@ def _toward(situation: Situation, target: TaskModelRevision) -> Step:
 def _on_its_way(situation: Situation, target: TaskModelRevision) -> Step:
     name, place = target.metadata.name, situation.place
     if place is not None and place.failed and place.status is not None:
-        return Step(traffic=_stable_only(situation), revision=name, phase=RolloutPhase.FAILED, message=f"{name}: {place.status.message}")
+        return Step(traffic=stable_only(situation), revision=name, phase=RolloutPhase.FAILED, message=f"{name}: {place.status.message}")
     rollout = situation.status.rollout
     if rollout is not None and rollout.revision == name and rollout.phase == RolloutPhase.STEPPING and _has_share(situation, name):
         # A pod that starts in mid-canary has yet to prove it; requests that meet it there are answered elsewhere.
@@ -70,10 +71,12 @@ def _on_its_way(situation: Situation, target: TaskModelRevision) -> Step:
             steps=rollout.steps,
             gate=rollout.gate,
         )
+    if (held := held_meanwhile(situation, target)) is not None:
+        return held
     unresolved = target.spec.adapter is not None and target.status.digest is None
     phase = RolloutPhase.RESOLVING if unresolved else RolloutPhase.PROVING
     message = f"{name}: {place.status.message}" if place is not None and place.status is not None else f"{name} waits for a pool"
-    return Step(traffic=_stable_only(situation), revision=name, phase=phase, message=message)
+    return Step(traffic=stable_only(situation), revision=name, phase=phase, message=message)
 
 
 def _through_the_gate(situation: Situation, target: TaskModelRevision, route: TrafficTarget) -> Step:
@@ -86,7 +89,7 @@ def _through_the_gate(situation: Situation, target: TaskModelRevision, route: Tr
     if gate is not None and not (_stepping(situation, target) and is_standing(gate)):
         decision = decide(gate, now=situation.now)
         if not isinstance(decision, Passed):
-            return _at_the_gate(situation, target, gate, decision)
+            return at_the_gate(situation, target, gate, decision)
         passed = decision
     return _recorded(_past_the_gate(situation, target, route, rollout), passed)
 
@@ -94,33 +97,10 @@ def _through_the_gate(situation: Situation, target: TaskModelRevision, route: Tr
 def _past_the_gate(situation: Situation, target: TaskModelRevision, route: TrafficTarget, rollout: Rollout) -> Step:
     stable = situation.stable
     if situation.verbs.paused and not _stepping(situation, target):
-        phase = RolloutPhase.PROVING if situation.task.spec.evaluation is None else RolloutPhase.EVALUATING
-        message = f"{target.metadata.name} is paused before it gets traffic"
-        return Step(traffic=_stable_only(situation), revision=target.metadata.name, phase=phase, message=message, hold=Reason.PAUSED)
+        return paused(situation, target)
     if stable is None or rollout.strategy is Strategy.IMMEDIATE:
         return _switch(route)
     return advance(situation, target, stable, route) or _switch(route)
-
-
-def _at_the_gate(situation: Situation, target: TaskModelRevision, gate: Gate, decision: Failed | Running | Retry | Hold) -> Step:
-    name = target.metadata.name
-    if isinstance(decision, Failed):
-        rejected = _rejected(situation, target, Rejection(decision.reason, decision.message))
-        return replace(rejected, report=decision.report)
-    unread = gate.evaluation.dataset.config_map_name is not None and situation.dataset is None
-    found = Step(
-        traffic=_stable_only(situation),
-        revision=name,
-        phase=RolloutPhase.EVALUATING,
-        message=f"{name}: {decision.message}",
-        gate=gate_status(gate, decision),
-        read_dataset=unread,
-    )
-    if isinstance(decision, Running):
-        return replace(found, evaluate=decision.draft)
-    if isinstance(decision, Retry):
-        return replace(found, requeue_after=max(1.0, (decision.at - situation.now).total_seconds()))
-    return replace(found, hold=Reason.GATE_UNMEASURABLE, requeue_after=decision.look_again_seconds)
 
 
 def _recorded(found: Step, passed: Passed | None) -> Step:
@@ -171,18 +151,8 @@ def _ordered(situation: Situation, target: TaskModelRevision) -> Step | None:
             rejection=Rejection(Reason.ABORTED, message),
         )
     if verbs.aborted and not serves:
-        return _rejected(situation, target, Rejection(Reason.ABORTED, f"{name} was aborted"))
+        return rejected(situation, target, Rejection(Reason.ABORTED, f"{name} was aborted"))
     return None
-
-
-def _rejected(situation: Situation, target: TaskModelRevision, rejection: Rejection) -> Step:
-    return Step(
-        traffic=_stable_only(situation),
-        revision=target.metadata.name,
-        phase=RolloutPhase.REJECTED,
-        message=rejection.message,
-        rejection=rejection,
-    )
 
 
 def _retried(situation: Situation, target: TaskModelRevision) -> Step | None:
@@ -194,7 +164,7 @@ def _retried(situation: Situation, target: TaskModelRevision) -> Step | None:
     if situation.verbs.aborted or situation.verbs.undone:
         return None
     name = target.metadata.name
-    return Step(traffic=_stable_only(situation), revision=name, phase=RolloutPhase.PROVING, message=f"{name} is tried again", retried=asked)
+    return Step(traffic=stable_only(situation), revision=name, phase=RolloutPhase.PROVING, message=f"{name} is tried again", retried=asked)
 
 
 def _after_rejection(situation: Situation, target: TaskModelRevision) -> Step:
@@ -203,8 +173,8 @@ def _after_rejection(situation: Situation, target: TaskModelRevision) -> Step:
     message = verdict.message if verdict is not None else f"{name} was rejected"
     if stable is None or goal is None or stable.revision == goal.metadata.name:
         if stable is not None and _draining(situation) and not _all_follow(situation):
-            return replace(_held(situation), traffic=_stable_only(situation))
-        return Step(traffic=_stable_only(situation), revision=name, phase=RolloutPhase.REJECTED, message=message)
+            return replace(_held(situation), traffic=stable_only(situation))
+        return Step(traffic=stable_only(situation), revision=name, phase=RolloutPhase.REJECTED, message=message)
     # The one that serves was undone: it goes on until the one before it is proven again.
     if situation.place is not None and situation.place.proven and situation.route is not None:
         return _switch(situation.route)
@@ -235,10 +205,6 @@ def _held(situation: Situation) -> Step:
     if _all_follow(situation):
         return Step(traffic=situation.traffic, revision=rollout.revision, phase=RolloutPhase.DONE, message=f"{rollout.revision} serves")
     return replace(as_it_is, ask_gateways=True)
-
-
-def _stable_only(situation: Situation) -> Traffic:
-    return (whole(situation.traffic[0]),) if situation.traffic else ()
 
 
 def _has_share(situation: Situation, name: str) -> bool:

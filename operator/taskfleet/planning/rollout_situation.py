@@ -110,3 +110,19 @@ class Step:
 def whole(target: TrafficTarget) -> TrafficTarget:
     """All traffic to a revision that has a part of it."""
     return target.model_copy(update={"weight_percent": 100, "shadow_percent": None})
+
+
+def stable_only(situation: Situation) -> Traffic:
+    """All traffic to what serves."""
+    return (whole(situation.traffic[0]),) if situation.traffic else ()
+
+
+def rejected(situation: Situation, target: TaskModelRevision, rejection: Rejection) -> Step:
+    """The target gets no traffic from now on."""
+    return Step(
+        traffic=stable_only(situation),
+        revision=target.metadata.name,
+        phase=RolloutPhase.REJECTED,
+        message=rejection.message,
+        rejection=rejection,
+    )

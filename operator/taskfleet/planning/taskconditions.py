@@ -270,8 +270,8 @@ CHECKS: tuple[Check, ...] = (
     revision_failed,  # for good, until agents try again or the spec changes
     has_no_place,  # packing comes next
     pool_is_unavailable,  # the cause of whatever the adapter lacks
+    rollout_is_held,  # by its gate, by its traffic or by a person; one that gave its slot away is not on its way
     adapter_is_not_ready,  # on its way, or waiting for its source
-    rollout_is_held,  # by its gate, by its traffic or by a person
     cannot_answer,  # proven once, and not there now
     rollout_is_not_done,  # all is there, gateways follow
 )

@@ -110,6 +110,7 @@ class Fleet:
     free_devices: int = 99
     gateways: dict[str, tuple[TrafficTarget, ...] | None] = field(default_factory=lambda: {"gateway-0": None})
     gateways_follow: bool = True
+    followed: dict[tuple[str, str], tuple[TrafficTarget, ...]] = field(default_factory=dict)  # by gateway and task
     jobs: dict[str, EvaluationView] = field(default_factory=dict)
     golden_set: DatasetView = field(default_factory=lambda: DatasetView(digest=f"sha256:{'9' * 64}", examples=60))
     scores: dict[str, float] = field(default_factory=dict)  # digest → score on the golden set, in percent; 97 unless told otherwise
@@ -171,7 +172,9 @@ class Fleet:
             snapshot = replace(snapshot, dataset=self.golden_set)
             plan = taskmodel.plan(snapshot, now=self.now)
         if plan.ask_gateways:
-            views = tuple(GatewayView(name=gateway, traffic=traffic) for gateway, traffic in self.gateways.items())
+            views = tuple(
+                GatewayView(name=gateway, traffic=self.followed.get((gateway, name), traffic)) for gateway, traffic in self.gateways.items()
+            )
             plan = taskmodel.plan(replace(snapshot, gateways=views), now=self.now)
         self._carry_out(name, plan)
         for key in plan.packing_keys:
@@ -189,7 +192,7 @@ class Fleet:
             revisions=self._revisions_of(name),
             pools=tuple(self.pools.values()),
             gateway_url=GATEWAY_URL,
-            evaluations=tuple(self.jobs.values()),
+            evaluations=tuple(view for view in self.jobs.values() if self._task_of(view.revision) == name),
             evidence=self._evidence(self.tasks[name].status),
         )
 
@@ -403,7 +406,11 @@ class Fleet:
         if self.gateways_follow:
             for task in self.tasks.values():
                 for gateway in self.gateways:
-                    self.gateways[gateway] = tuple(task.status.traffic)
+                    self.followed[gateway, task.metadata.name] = tuple(task.status.traffic)
+
+    def _task_of(self, revision: str) -> str | None:
+        found = self.revisions.get(revision)
+        return found.metadata.labels[names.LABEL_TASK_MODEL] if found is not None else None
 
     def _revisions_of(self, task: str) -> tuple[TaskModelRevision, ...]:
         return tuple(found for found in self.revisions.values() if found.metadata.labels[names.LABEL_TASK_MODEL] == task)
@@ -414,6 +421,9 @@ class Fleet:
         phases = [_phase(status) for status in (before, after)]
         if phases[0] != phases[1]:
             self.said(f"tm {name}: rollout {phases[1]}")
+        messages = [status.rollout.message or "" if status.rollout is not None else "" for status in (before, after)]
+        if messages[0] != messages[1] and "slot" in messages[1]:
+            self.said(f"tm {name}: {messages[1]}")
         _show_conditions(self.said, f"tm {name}", before.conditions, after.conditions)
 
     def _show_pool_change(self, name: str, before: ModelPoolStatus, after: ModelPoolStatus) -> None:

@@ -6,7 +6,7 @@ from taskfleet.api.fields import Metadata
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
-from taskfleet.api.taskmodel import TaskModel
+from taskfleet.api.taskmodel import RolloutStatus, TaskModel
 from taskfleet.planning.packing import pack
 from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import PackingPlan
@@ -30,7 +30,7 @@ class PackingWorld:
 
     def add(self, name: str, *, resolved: bool = True, **spec: object) -> TaskModelRevision:
         self.clock += 1
-        self.tasks[name] = task_model(name, created=f"2026-01-01T00:{self.clock // 60:02}:{self.clock % 60:02}Z", **spec)  # type: ignore[arg-type]
+        self.tasks[name] = task_model(name, created=self._time(), **spec)  # type: ignore[arg-type]
         self.revisions[name] = []
         return self._revise(name, resolved=resolved)
 
@@ -63,6 +63,27 @@ class PackingWorld:
         task = self.tasks[name]
         self.tasks[name] = task.model_copy(update={"status": type(task.status).model_validate(status)})
         self._promote(name, revision)
+
+    def share(self, name: str, weight: int) -> None:
+        """The newest revision gets a part of what the one before it had, 0 standing for a mirrored one."""
+        task, revision = self.tasks[name], self.revisions[name][-1]
+        stable = task.status.traffic[0]
+        candidate = stable.model_copy(
+            update={"revision": revision.metadata.name, "uid": revision.metadata.uid, "weight_percent": weight, "shadow_percent": 20}
+        )
+        traffic = [stable.model_copy(update={"weight_percent": 100 - weight}), candidate]
+        self.tasks[name] = task.model_copy(update={"status": task.status.model_copy(update={"traffic": traffic})})
+
+    def hold(self, name: str, reason: str | None) -> None:
+        """The newest revision goes no further by itself; None: it does again."""
+        task = self.tasks[name]
+        rollout = RolloutStatus(revision=self.revisions[name][-1].metadata.name, phase="Evaluating", hold=reason)
+        self.tasks[name] = task.model_copy(update={"status": task.status.model_copy(update={"rollout": rollout})})
+
+    def phase(self, name: str, phase: str) -> None:
+        """What the newest revision's status says."""
+        *others, newest = self.revisions[name]
+        self.revisions[name] = [*others, newest.model_copy(update={"status": newest.status.model_copy(update={"phase": phase})})]
 
     def remove(self, name: str) -> None:
         del self.tasks[name], self.revisions[name]
@@ -106,8 +127,11 @@ class PackingWorld:
         assert len(homes) <= 1
         return homes[0] if homes else None
 
+    def _time(self) -> str:
+        return f"2026-01-01T00:{self.clock // 60:02}:{self.clock % 60:02}Z"
+
     def _revise(self, name: str, *, resolved: bool) -> TaskModelRevision:
-        revision = revision_of(self.tasks[name], uid=f"uid-{name}-{self.clock}")
+        revision = revision_of(self.tasks[name], uid=f"uid-{name}-{self.clock}", created=self._time())
         known = [found for found in self.revisions[name] if found.metadata.name != revision.metadata.name]
         self.revisions[name] = [*known, revision]
         if resolved:

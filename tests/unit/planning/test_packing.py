@@ -230,6 +230,141 @@ def test_refused_candidate_stays_a_member_and_takes_no_slot() -> None:
     assert {refused.metadata.name, other.metadata.name} <= held
 
 
+def crowd(*names: str, candidate_slots: int = 1) -> PackingWorld:
+    """These tasks serve their first versions; beyond them there is room for so many candidates."""
+    world = small(max_per_pool=len(names), candidate_slots=candidate_slots)
+    for name in names:
+        world.add(name)
+    world.pack()
+    for name in names:
+        world.serve(name)
+    return world
+
+
+def bump(world: PackingWorld, name: str, version: str = "v2") -> None:
+    """Another version, a second after whatever was before."""
+    world.clock += 1
+    world.change(name, version)
+
+
+def loaded(world: PackingWorld) -> set[str]:
+    """Tasks with another version, where engines are told to hold it."""
+    (pool,) = world.pools.values()
+    held = {member.revision for member in pool.spec.members if member.adapter is not None and member.adapter.digest is not None}
+    return {name for name, revisions in world.revisions.items() if len(revisions) > 1 and revisions[-1].metadata.name in held}
+
+
+def places(world: PackingWorld) -> dict[str, int]:
+    (pool,) = world.pools.values()
+    return {member.task_model: member.waits_behind for member in pool.spec.members if member.waits_behind is not None}
+
+
+def test_candidates_get_slots_in_the_order_of_their_revisions_whatever_the_age_of_their_tasks() -> None:
+    world = crowd("a", "b", "c", "d")
+    for name in ("d", "b", "a", "c"):
+        bump(world, name)
+    world.pack()
+    order = []
+    for place in ({"b": 0, "a": 1, "c": 2}, {"a": 0, "c": 1}, {"c": 0}, {}):
+        (turn,) = loaded(world)
+        assert places(world) == place
+        order.append(turn)
+        world.serve(turn)
+        world.revisions[turn] = world.revisions[turn][-1:]
+        world.pack()
+        world.tasks.pop(turn)
+        world.revisions.pop(turn)
+        world.unreadable.add(turn)
+    assert order == ["d", "b", "a", "c"]
+
+
+@pytest.mark.parametrize("hold", ["Paused", "GateUnmeasurable"])
+def test_held_candidate_gives_its_slot_to_one_that_can_go_on_and_gets_one_that_is_left_over(hold: str) -> None:
+    world = crowd("a", "b")
+    bump(world, "a")
+    world.pack()
+    world.hold("a", hold)
+    world.pack()
+    assert loaded(world) == {"a"}, "nobody else needs it"
+    bump(world, "b")
+    plan = world.pack()
+    assert loaded(world) == {"b"}
+    assert places(world) == {"a": 0}
+    assert any("gives its candidate slot" in note for note in plan.notes)
+    world.serve("b")
+    world.pack()
+    assert loaded(world) == {"a", "b"}
+    assert places(world) == {}
+
+
+def test_two_held_candidates_never_swap() -> None:
+    world = crowd("a", "b")
+    for name in ("a", "b"):
+        bump(world, name)
+    world.pack()
+    world.hold("a", "Paused")
+    world.pack()
+    assert loaded(world) == {"b"}
+    world.hold("b", "GateUnmeasurable")
+    for _ in range(3):
+        world.pack()
+        assert loaded(world) == {"b"}
+
+
+def test_candidate_that_is_resumed_has_its_turn_before_those_that_came_later() -> None:
+    world = crowd("a", "b", "c")
+    bump(world, "a")
+    world.pack()
+    world.hold("a", "Paused")
+    bump(world, "b")
+    bump(world, "c")
+    world.pack()
+    assert (loaded(world), places(world)) == ({"b"}, {"c": 0, "a": 1})
+    world.hold("a", None)
+    world.pack()
+    assert (loaded(world), places(world)) == ({"b"}, {"a": 0, "c": 1})
+    world.serve("b")
+    world.pack()
+    assert loaded(world) == {"a", "b"}
+
+
+@pytest.mark.parametrize("weight", [0, 10])
+def test_candidate_with_a_share_of_the_traffic_keeps_its_slot_whatever_holds_it(weight: int) -> None:
+    world = crowd("a", "b")
+    bump(world, "a")
+    world.pack()
+    world.share("a", weight)
+    world.hold("a", "NoTraffic")
+    bump(world, "b")
+    world.pack()
+    assert loaded(world) == {"a"}
+    assert places(world) == {"b": 0}
+
+
+def test_failed_candidate_that_recovers_counts_again() -> None:
+    world = crowd("a", "b")
+    bump(world, "a")
+    world.pack()
+    world.phase("a", "Failed")
+    bump(world, "b")
+    world.pack()
+    assert loaded(world) == {"a", "b"}, "agents try the failed one again, and no engine holds it"
+    world.phase("a", "Pending")
+    world.pack()
+    assert loaded(world) == {"a"}
+    assert places(world) == {"b": 0}
+
+
+def test_fifty_bumps_are_told_apart_up_to_ten() -> None:
+    names = [f"task-{number:02}" for number in range(50)]
+    world = crowd(*names)
+    for name in names:
+        bump(world, name)
+    world.pack()
+    assert loaded(world) == {"task-00"}
+    assert sorted(places(world).values()) == [*range(10), *[10] * 39]
+
+
 def test_suspended_task_keeps_its_members_as_they_are() -> None:
     world = PackingWorld()
     old = world.add("a")

@@ -21,10 +21,12 @@ GATE = {"dataset": {"configMapName": "golden"}}
 STEPS = [{"weightPercent": 10, "holdSeconds": 60}, {"weightPercent": 50, "holdSeconds": 60}]
 CANARY: dict[str, Any] = {"strategy": "Canary", "steps": STEPS}
 
+IMMEDIATE: dict[str, Any] = {"strategy": "Immediate"}
 
-def version(name: str, *, rollout: dict[str, Any] | None = None, **spec: Any) -> TaskModel:
+
+def version(number: str, *, name: str = "total", rollout: dict[str, Any] | None = None, **spec: Any) -> TaskModel:
     """A task behind a gate and two steps."""
-    return task_model(version=name, **{"evaluation": GATE, "rollout": CANARY if rollout is None else rollout, **spec})
+    return task_model(name, version=number, **{"evaluation": GATE, "rollout": CANARY if rollout is None else rollout, **spec})
 
 
 def ordered(task: TaskModel, **verbs: str) -> TaskModel:
@@ -241,6 +243,44 @@ def suspended_in_mid_canary() -> Fleet:
     return story
 
 
+def sharing(*tasks: str) -> Fleet:
+    """These serve their first version from one pool, which has room for one candidate beside them."""
+    limits = {"maxPerPool": len(tasks), "candidateSlots": 1, "maxActive": 1}
+    registry = {"oci://registry.example/tiny-invoices v1": digest("b")}
+    for place, name in enumerate(tasks):
+        registry |= {f"oci://registry.example/{name} v{number}": digest(f"{3 * place + number:x}") for number in (1, 2)}
+    story = Fleet(classes={"l4": serving_class(adapters=limits)}, registry=registry)
+    for name in tasks:
+        story.apply(version("v1", name=name, rollout=IMMEDIATE))
+    story.settle("they are applied")
+    story.transcript.clear()
+    return story
+
+
+def candidates_take_turns() -> Fleet:
+    story = sharing("date", "total", "vendor")
+    story.apply(ordered(version("v2", name="vendor", rollout=IMMEDIATE), pause="{}"))
+    story.settle("vendor is changed, and paused", seconds=30)
+    story.apply(version("v2", name="date", rollout=IMMEDIATE))
+    story.apply(version("v2", name="total", rollout=IMMEDIATE))
+    story.settle("date and total are changed, too")
+    story.apply(version("v2", name="vendor", rollout=IMMEDIATE))
+    story.settle("vendor is resumed")
+    return story
+
+
+def slot_is_given_away_while_the_gate_cannot_be_measured() -> Fleet:
+    story = sharing("total", "vendor")
+    whole, story.golden_set = story.golden_set, DatasetView(digest=digest("8"), examples=12)
+    story.apply(version("v2", name="total", rollout=IMMEDIATE))
+    story.settle("total is changed beside a golden set of 12 examples", seconds=40)
+    story.apply(version("v2", name="vendor", evaluation=None))
+    story.settle("vendor is changed, whose steps take their time", seconds=40)
+    story.golden_set = whole
+    story.settle("the golden set is whole again")
+    return story
+
+
 STORIES = (
     first_version_passes_its_gate,
     first_version_fails_its_gate,
@@ -263,6 +303,8 @@ STORIES = (
     another_prompt_is_a_revision,
     status_is_wiped_in_mid_canary,
     suspended_in_mid_canary,
+    candidates_take_turns,
+    slot_is_given_away_while_the_gate_cannot_be_measured,
 )
 
 
