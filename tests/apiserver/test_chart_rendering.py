@@ -1,6 +1,7 @@
 """The chart with whatever values: it lints, renders, is accepted by an API server, and asks for no more rights than it says."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from taskfleet.names import FEEDBACK_SECRET
 from tests.apiserver.chart import CASES, CHART, NAMESPACE, Case, arguments, pods_of, render, rules_of_roles
 from tests.apiserver.conftest import ROOT, ApiServer, apply_definition
 from tests.cluster.api import ApiError, Object
+from tests.released.last import last_release
 
 DEFAULT = CASES[0]
 
@@ -45,6 +47,19 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_every_combination_of_values_lints(api_server: ApiServer, case: Case, tmp_path: Path) -> None:
     api_server.helm("lint", str(CHART), "--strict", *arguments(case, tmp_path))
+
+
+def test_values_of_the_last_release_alone_render(api_server: ApiServer, tmp_path: Path) -> None:
+    """What `helm upgrade --reuse-values` does: this chart's templates, without this chart's defaults."""
+    older = tmp_path / "taskfleet"
+    shutil.copytree(CHART, older)
+    shutil.copy(last_release().chart / "values.yaml", older / "values.yaml")
+    found = api_server.helm("template", "taskfleet", str(older), "--set", "image.repository=registry.example/taskfleet")
+    assert "<no value>" not in found
+    assert {(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(found) if item} >= {
+        ("Deployment", "taskfleet-gateway"),
+        ("Secret", FEEDBACK_SECRET),
+    }
 
 
 def test_every_combination_of_values_is_accepted_by_the_api_server(api_server: ApiServer, case: Case, tmp_path: Path) -> None:

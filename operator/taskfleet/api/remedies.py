@@ -109,6 +109,7 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_gateway_supervised": "0 for minutes: canaries stand still, and stable revisions answer everything. The operator has no leader, or does not get to the gateway's internal "
     "port; or the API server is out of this replica's reach.",
     "taskfleet_gateway_task_models": "Less than the cluster has: the replica's watch is behind; its requests get 404. It is not ready until it has listed all.",
+    "taskfleet_gateway_corrections_total": "By TaskModel and revision; the rest of `taskfleet_gateway_votes_total` came without. The texts are not kept: collect them where the application asks for them.",
     "taskfleet_gateway_votes_total": "By TaskModel, revision and `verdict`. Many `bad` of one revision, and few of the one before: its users see what its golden set does not; add what they complain about to it.",
     "taskfleet_gateway_time_to_first_token_seconds": "Grows with the load: engines queue. More than `adapters.maxActive` tasks at once on a pod make a cliff; see [slow](#requests-are-slow).",
     # agent

@@ -6,6 +6,7 @@ memory alone: after a restart the evidence of a step begins anew.
 
 import asyncio
 import logging
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
-# How often it is looked whether replicas have come or gone, and how long after a lost stream the next one is opened.
+# How often it is looked whether replicas have come or gone.
 LOOK_SECONDS = 0.5
+# How long after a lost stream the next one is opened, twice as long after each in a row on which nothing was heard, less a random part of it.
+RECONNECT_SECONDS = 0.5
+MAX_RECONNECT_SECONDS = 5.0
 # How often counts of revisions that are gone are forgotten.
 FORGET_SECONDS = 60.0
 # The first line has every revision, of a few hundred bytes each.
@@ -150,6 +154,7 @@ class GatewayMeasurements:
         return found
 
     async def _listen(self, address: str) -> None:
+        tries = 0
         while True:
             try:
                 async for batch in self._stream(address):
@@ -162,7 +167,8 @@ class GatewayMeasurements:
                 metrics.MEASURED_GATEWAYS.set(len(self._heard))
             if heard is not None:
                 log.warning("gateway's measurements are not heard", extra=fields(gateway=address, why=why))
-            await asyncio.sleep(LOOK_SECONDS)
+            tries = 0 if heard is not None else tries + 1
+            await asyncio.sleep(pause(tries))
 
     async def _stream(self, address: str) -> AsyncIterator[MeasurementBatch]:
         token = await self._tokens.get(self._audience)
@@ -204,6 +210,12 @@ class GatewayMeasurements:
         for counts in self._processes.values():
             for uid in [uid for uid, one in counts.items() if not self._exists(one.namespace, one.revision, uid)]:
                 del counts[uid]
+
+
+def pause(silent: int, *, share: Callable[[], float] = random.random) -> float:
+    """Seconds until the next stream is opened, after so many in a row on which nothing was heard. `share` is evenly spread in [0, 1)."""
+    whole = min(MAX_RECONNECT_SECONDS, RECONNECT_SECONDS * 2 ** min(silent, 10))
+    return whole * (0.5 + share() / 2)
 
 
 def _window(pairs: list[tuple[Counts, Counts]], *, compared: int = 0, agreed: int = 0) -> Window:

@@ -1,7 +1,7 @@
 """`POST /v1/feedback`: a user's verdict about an answer, counted for the revision that gave it.
 
-Whoever got the answer may judge it, once; nobody else can find out that it was ever given. A correction is checked and let go: there is no place where it could be
-kept, and the reply says so. Neither ids nor corrections are logged.
+Whoever got the answer may judge it, once; nobody else can find out that it was ever given. A correction is checked, counted and let go: it may have in it whatever the user
+knows, and a gateway is no place to keep that, with neither an owner nor an end. The reply says so. Neither ids nor corrections are logged.
 """
 
 import time
@@ -32,6 +32,7 @@ class Vote:
 
     answer_id: str
     verdict: Verdict
+    corrected: bool = False  # it came with a correction
 
 
 class Feedback:
@@ -76,7 +77,7 @@ class Feedback:
             raise UnknownAnswerError
         revision = await self._revision(caller, token)
         if self._votes.cast(token.head, vote.verdict):
-            self._count(revision, token, vote.verdict)
+            self._count(revision, token, vote)
         return {
             "object": "feedback",
             "id": vote.answer_id,
@@ -86,11 +87,11 @@ class Feedback:
             "correction_stored": False,
         }
 
-    def _count(self, revision: RevisionRecord, token: AnswerToken, verdict: Verdict) -> None:
-        self._meter.of((revision.namespace, revision.task_model), revision.name).voted(verdict)
+    def _count(self, revision: RevisionRecord, token: AnswerToken, vote: Vote) -> None:
+        self._meter.of((revision.namespace, revision.task_model), revision.name).voted(vote.verdict, corrected=vote.corrected)
         if not token.pinned:
             # As with requests: whoever asks for a revision by name is no sample of those who did not choose.
-            self._measurements.of(revision).voted(good=verdict is Verdict.GOOD)
+            self._measurements.of(revision).voted(good=vote.verdict is Verdict.GOOD)
 
     async def _revision(self, caller: Caller, token: AnswerToken) -> RevisionRecord:
         """The revision that gave the answer to this caller, who may still ask it. Raises UnknownAnswerError, UnavailableError."""
@@ -129,4 +130,5 @@ def parse(raw: bytes) -> Vote:
         raise BadRequestError("'correction' must be text", param="correction")
     if correction is not None and len(correction.encode()) > MAX_CORRECTION_BYTES:
         raise BadRequestError(f"'correction' must not be longer than {MAX_CORRECTION_BYTES} bytes", param="correction")
-    return Vote(answer_id, Verdict(verdict))
+    # An empty one says nothing.
+    return Vote(answer_id, Verdict(verdict), corrected=bool(correction))

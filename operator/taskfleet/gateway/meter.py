@@ -33,6 +33,7 @@ class RevisionMeter:
     in_flight: Gauge
     count_code: Callable[[int], Counter]
     count_verdict: Callable[[Verdict], Counter]
+    corrections: Counter
     gone: bool = False  # deleted while requests are under way: what they still count must not bring the labels back
     codes: dict[int, Counter] = field(default_factory=dict)
     verdicts: dict[Verdict, Counter] = field(default_factory=dict)
@@ -51,11 +52,13 @@ class RevisionMeter:
         self.prompt_tokens.inc(usage.prompt_tokens)
         self.completion_tokens.inc(usage.completion_tokens)
 
-    def voted(self, verdict: Verdict) -> None:
-        """A user has judged an answer."""
+    def voted(self, verdict: Verdict, *, corrected: bool) -> None:
+        """A user has judged an answer, and may have said what would have been right."""
         if (counter := self.verdicts.get(verdict)) is None:
             counter = self.verdicts[verdict] = self.count_verdict(verdict)
         counter.inc()
+        if corrected:
+            self.corrections.inc()
 
 
 class Meter:
@@ -84,6 +87,9 @@ class Meter:
             "taskfleet_gateway_completion_tokens", "Tokens of answers, as engines count them.", _REVISION, registry=registry
         )
         self._votes = Counter("taskfleet_gateway_votes", "Answers that users have judged.", (*_REVISION, "verdict"), registry=registry)
+        self._corrections = Counter(
+            "taskfleet_gateway_corrections", "Verdicts that came with a correction; its text is not kept.", _REVISION, registry=registry
+        )
         self._in_flight = Gauge("taskfleet_gateway_in_flight_requests", "Requests under way.", _REVISION, registry=registry)
         self.errors = Counter(
             "taskfleet_gateway_errors", "Responses that the gateway itself refused or failed with.", ("code",), registry=registry
@@ -148,7 +154,7 @@ class Meter:
             return
         meter.gone = True
         labels = (*task, revision)
-        for metric in (self._duration, self._first_token, self._prompt, self._completion, self._in_flight):
+        for metric in (self._duration, self._first_token, self._prompt, self._completion, self._corrections, self._in_flight):
             metric.remove(*labels)
         for code in meter.codes:
             self._requests.remove(*labels, str(code))
@@ -164,6 +170,7 @@ class Meter:
             completion_tokens=self._completion.labels(*labels),
             in_flight=self._in_flight.labels(*labels),
             count_code=lambda code: self._requests.labels(*labels, str(code)),
+            corrections=self._corrections.labels(*labels),
             count_verdict=lambda verdict: self._votes.labels(*labels, verdict.value),
         )
 

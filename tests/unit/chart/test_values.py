@@ -13,6 +13,7 @@ import yaml
 from taskfleet.controller.settings import OperatorSettings
 from taskfleet.gateway.settings import GatewaySettings
 from taskfleet.settings import Settings
+from tests.released.last import last_release
 
 CHART = Path(__file__).parents[3] / "charts/taskfleet"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -51,6 +52,23 @@ def test_every_value_is_described_by_the_schema() -> None:
         assert described(SCHEMA, path.split(".")), path
 
 
+def new_values() -> dict[str, Any]:
+    """Paths and defaults of values that the last release's chart has not."""
+    released = dict(leaves(yaml.safe_load((last_release().chart / "values.yaml").read_text())))
+    return {path: value for path, value in leaves(VALUES) if path not in released}
+
+
+def test_templates_do_without_values_that_are_new() -> None:
+    """`helm upgrade --reuse-values` brings the older chart's values, and none of this one's defaults."""
+    text = "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+    for path, default in new_values().items():
+        *_, part, name = path.split(".")
+        assert not re.search(rf"\.{part}\.{name}\b", text), f"{path} is read by its path: use `dig`"
+        written = json.dumps(default)
+        found = set(re.findall(rf'dig "{name}" (\S+) ', text))
+        assert found <= {written}, f"{path} is {written}, and a template takes {found} where it is missing"
+
+
 def objects_of(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(schema, dict):
         if schema.get("type") == "object" and "properties" in schema:
@@ -74,7 +92,7 @@ def names_of(schema: dict[str, Any]) -> Iterator[str]:
 
 def test_every_value_is_used_by_a_template() -> None:
     text = "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
-    unused = [name for name in names_of(SCHEMA) if not re.search(rf"\.{name}\b", text)]
+    unused = [name for name in names_of(SCHEMA) if not re.search(rf'\.{name}\b|dig "{name}" ', text)]
     assert not unused
 
 

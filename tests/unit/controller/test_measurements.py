@@ -164,6 +164,15 @@ async def test_nonsense_is_not_counted_and_the_stream_is_opened_again(world: _Wo
     assert world.seen() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("silent", "least", "most"), [(0, 0.25, 0.5), (1, 0.5, 1.0), (2, 1.0, 2.0), (3, 2.0, 4.0), (4, 2.5, 5.0), (10_000, 2.5, 5.0)]
+)
+def test_a_gateway_that_says_nothing_is_asked_less_and_less_often(silent: int, least: float, most: float) -> None:
+    assert measurements.pause(silent, share=lambda: 0.0) == least
+    assert measurements.pause(silent, share=lambda: 1.0) == most
+    assert least <= measurements.pause(silent) <= most
+
+
 async def test_mirrored_answers_are_counted_apart(world: _World) -> None:
     world.tell(counts("old", 1))
     await until(world.evidence)

@@ -92,6 +92,20 @@ async def test_answer_is_judged_by_its_id(*, stream: bool) -> None:
         assert counted(world) == (0, 1)
 
 
+async def test_corrections_are_counted_and_not_kept() -> None:
+    labels = {"namespace": "finance", "task_model": "vendor", "revision": "vendor-1"}
+    async with Pod("a", models={MODEL}) as pod, running(pod) as world:
+        for correction in ({}, {"correction": None}, {"correction": ""}, {"correction": "Wonka Ltd"}):
+            answer_id = await answered(world)
+            for _ in range(2):
+                status, reply = await vote(world, answer_id, "bad", **correction)
+                assert (status, reply["correction_stored"]) == (200, False)
+        assert counted(world) == (0, 4)
+        assert world.figure("corrections_total", **labels) == 1
+        world.gateway.meter.forget_revision(("finance", "vendor"), "vendor-1")
+        assert world.figure("corrections_total", **labels) == 0
+
+
 async def test_vote_counts_for_the_revision_that_answered() -> None:
     async with Pod("a", models={MODEL, CANDIDATE}) as pod, running(pod) as world:
         world.supervise()
