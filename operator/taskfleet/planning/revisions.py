@@ -73,17 +73,30 @@ def goal_name(task: TaskModel, living: Mapping[str, TaskModelRevision]) -> str |
 
 def previous_name(revision: TaskModelRevision, living: Mapping[str, TaskModelRevision]) -> str | None:
     """The revision that served last before this one. Of the same base: another one's pool would have to be made first."""
-    served = [
-        other
-        for name, other in living.items()
-        if name != revision.metadata.name
-        and other.spec.base == revision.spec.base
-        and other.status.phase in {Phase.SUPERSEDED, Phase.STABLE}
-    ]
-    found = max(
-        served, key=lambda other: (other.status.promoted_at or other.metadata.creation_timestamp, other.metadata.name), default=None
-    )
+    found = _last([other for other in _served_beside(revision, living) if other.spec.base == revision.spec.base])
     return found.metadata.name if found is not None else None
+
+
+def why_nothing_before(revision: TaskModelRevision, living: Mapping[str, TaskModelRevision]) -> str | None:
+    """Why this one can't be undone, in words that follow "can't be undone: "; None where it can."""
+    if previous_name(revision, living) is not None:
+        return None
+    last = _last(_served_beside(revision, living))
+    if last is None:
+        return "no revision before it is kept (spec.rollout.rollbackWindowRevisions)"
+    return (
+        f"{last.metadata.name}, which served before it, has another base ({last.spec.base.source}, revision {last.spec.base.revision}), and an undo stays on the base "
+        f"that serves ({revision.spec.base.source}, revision {revision.spec.base.revision}); go back by changing the spec"
+    )
+
+
+def _served_beside(revision: TaskModelRevision, living: Mapping[str, TaskModelRevision]) -> list[TaskModelRevision]:
+    served = {Phase.SUPERSEDED, Phase.STABLE}
+    return [other for name, other in living.items() if name != revision.metadata.name and other.status.phase in served]
+
+
+def _last(served: Iterable[TaskModelRevision]) -> TaskModelRevision | None:
+    return max(served, key=lambda other: (other.status.promoted_at or other.metadata.creation_timestamp, other.metadata.name), default=None)
 
 
 def draft(task: TaskModel) -> RevisionDraft:

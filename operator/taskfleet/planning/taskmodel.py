@@ -1,6 +1,7 @@
 """What is to be done for one TaskModel: its revision, its traffic, its status. Pools are `packing`'s, pods are `pool`'s."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from taskfleet.api.conditions import Condition, ConditionType, Reason
@@ -21,7 +22,7 @@ from taskfleet.planning.rollout_situation import Rejection, Situation, Step
 from taskfleet.planning.snapshot import TaskSnapshot
 from taskfleet.planning.taskconditions import Standing, findings
 from taskfleet.planning.traffic import present_traffic
-from taskfleet.planning.verbs import verbs_for
+from taskfleet.planning.verbs import Verbs, verbs_for
 
 # How often gateways are asked while a switch is not known to all of them.
 DRAIN_POLL_SECONDS = 0.5
@@ -119,12 +120,22 @@ def _situation(snapshot: TaskSnapshot, key: PackingKey | None, places: Sequence[
         goal=goal,
         place=_place_of(goal, key, task, places),
         gateways=snapshot.gateways,
-        verbs=verbs_for(task, asked),
+        verbs=_verbs(task, asked, living),
         dataset=snapshot.dataset,
         evaluations=snapshot.evaluations,
         evidence=snapshot.evidence,
         now=now,
     )
+
+
+def _verbs(task: TaskModel, asked: str, living: Mapping[str, TaskModelRevision]) -> Verbs:
+    """What is asked of the spec's revision; of an undo that can't be done, why not."""
+    verbs = verbs_for(task, asked)
+    serves = asked in living and bool(task.status.traffic) and task.status.traffic[0].revision == asked
+    why = revisions.why_nothing_before(living[asked], living) if verbs.undone and serves else None
+    if why is None or living[asked].status.phase == revisions.Phase.REJECTED:
+        return verbs
+    return replace(verbs, mistake="; ".join(filter(None, (verbs.mistake, f"{asked} can't be undone: {why}"))))
 
 
 def _place_of(goal: TaskModelRevision | None, key: PackingKey | None, task: TaskModel, places: Sequence[Placement]) -> Placement | None:

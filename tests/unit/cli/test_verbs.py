@@ -3,6 +3,7 @@
 import pytest
 
 from taskfleet import names
+from taskfleet.api.taskmodel import Base
 from taskfleet.cli.rollout.verbs import Already, Order, Refused, Verb, decide
 from taskfleet.cli.rollout.view import View
 from taskfleet.planning.verbs import FULL, Verbs, verbs_for
@@ -28,6 +29,14 @@ def immediate() -> View:
     found = view(phase="Proving", weights=(100, 0))
     spec = found.task.spec.model_copy(update={"rollout": None})
     return View(task=found.task.model_copy(update={"spec": spec}), revisions=found.revisions)
+
+
+def on_another_base_before() -> View:
+    """v8 serves, and v7 served before it from another base."""
+    base = Base(source="hf://example/other", revision="v1")
+    before = version(7, phase="Superseded")
+    moved = before.model_copy(update={"spec": before.spec.model_copy(update={"base": base})})
+    return View(task=serving().task, revisions=(moved, version(8, phase="Stable")))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +79,11 @@ def test_retry_takes_away_what_would_stop_it_again() -> None:
     assert order(Verb.RETRY, found).annotations == {names.ANNOTATION_RETRY: f"{V8}@20260101T120000Z", names.ANNOTATION_ABORT: None}
 
 
+def test_retry_asks_again_for_a_gate_that_could_not_be_measured() -> None:
+    found = view(phase="Evaluating", weights=(100, 0), rollout={"hold": "GateUnmeasurable"})
+    assert order(Verb.RETRY, found).annotations == {names.ANNOTATION_RETRY: f"{V8}@20260101T120000Z"}
+
+
 @pytest.mark.parametrize(
     ("verb", "found", "says"),
     [
@@ -84,6 +98,7 @@ def test_retry_takes_away_what_would_stop_it_again() -> None:
         (Verb.UNDO, stepping(), "abort it"),
         (Verb.UNDO, rejected(), "is not what the spec asks for"),
         (Verb.UNDO, View(task=serving().task, revisions=(version(8, phase="Stable"),)), "rollbackWindowRevisions"),
+        (Verb.UNDO, on_another_base_before(), "has another base (hf://example/other, revision v1)"),
     ],
 )
 def test_a_verb_without_effect_is_refused(verb: Verb, found: View, says: str) -> None:

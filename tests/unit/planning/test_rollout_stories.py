@@ -318,6 +318,24 @@ def test_annotation_that_cannot_be_understood_is_told() -> None:
     assert rollout.step == 1
 
 
+def test_undo_to_another_base_is_refused_in_words_and_changes_nothing() -> None:
+    story = served()
+    story.registry |= {"oci://registry.example/other-base v1": digest("c")}
+    other = {"source": "oci://registry.example/other-base", "revision": "v1"}
+    story.apply(version("v2", base=other))
+    story.settle("version v2 is applied on another base")
+    before = story.tasks["total"].status
+    story.apply(ordered(version("v2", base=other), undo="{}"))
+    story.settle("somebody undoes it")
+    after = story.tasks["total"].status
+    assert (after.traffic, after.stable) == (before.traffic, before.stable)
+    assert before.rollout is not None
+    assert after.rollout is not None
+    assert after.rollout.phase == before.rollout.phase == "Done"
+    assert "can't be undone: total-" in (after.rollout.message or "")
+    assert "has another base (oci://registry.example/tiny-invoices, revision v1)" in (after.rollout.message or "")
+
+
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_story_is_told_as_it_was_reviewed(story: Callable[[], Fleet]) -> None:
     told = story().text

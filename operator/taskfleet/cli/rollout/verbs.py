@@ -9,9 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from taskfleet import names
+from taskfleet.api.conditions import Reason
 from taskfleet.api.taskmodel import Rollout, RolloutStatus, Strategy
 from taskfleet.cli.rollout.view import View
-from taskfleet.planning.revisions import Phase, living, previous_name, target_name
+from taskfleet.planning.revisions import Phase, living, previous_name, target_name, why_nothing_before
 from taskfleet.planning.rollout_phase import RolloutPhase
 from taskfleet.planning.rollout_steps import steps_of
 from taskfleet.planning.verbs import verbs_for
@@ -129,8 +130,11 @@ def _abort(view: View) -> Decision:
 def _retry(view: View, now: datetime) -> Decision:
     rollout = view.task.status.rollout
     found = view.revision(rollout.revision) if rollout is not None else None
-    if found is None or found.status.phase != Phase.REJECTED:
-        return Refused(f"nothing to retry: the revision that the spec of {view.task.metadata.key} asks for was not rejected")
+    unmeasured = rollout is not None and rollout.hold == Reason.GATE_UNMEASURABLE
+    if found is None or not (found.status.phase == Phase.REJECTED or unmeasured):
+        return Refused(
+            f"nothing to retry: the revision that the spec of {view.task.metadata.key} asks for was not rejected, and its gate is not held"
+        )
     name = found.metadata.name
     # What was said of it before would stop it, or let it skip its steps, again.
     said = verbs_for(view.task, name)
@@ -163,7 +167,7 @@ def _undo(view: View) -> Decision:
         )
     back = previous_name(served, living(view.revisions))
     if back is None:
-        return Refused(f"nothing to go back to: no revision before {_known(view, name)} is kept (spec.rollout.rollbackWindowRevisions)")
+        return Refused(f"{_known(view, name)} can't be undone: {why_nothing_before(served, living(view.revisions))}")
     return Order(
         {names.ANNOTATION_UNDO: name},
         f"undid {_known(view, name)}",
