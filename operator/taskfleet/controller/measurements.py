@@ -214,7 +214,7 @@ class GatewayMeasurements:
 
 def pause(silent: int, *, share: Callable[[], float] = random.random) -> float:
     """Seconds until the next stream is opened, after so many in a row on which nothing was heard. `share` is evenly spread in [0, 1)."""
-    whole = min(MAX_RECONNECT_SECONDS, RECONNECT_SECONDS * 2 ** min(silent, 10))
+    whole = min(MAX_RECONNECT_SECONDS, RECONNECT_SECONDS * 2.0 ** min(silent, 10))
     return whole * (0.5 + share() / 2)
 
 

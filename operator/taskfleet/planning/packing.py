@@ -19,7 +19,7 @@ from taskfleet.planning import replicas
 from taskfleet.planning.contention import contention, has_digest
 from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import Owner, PackingPlan, PoolDeletion, PoolDraft
-from taskfleet.planning.slots import allot, in_words
+from taskfleet.planning.slots import Contender, allot, in_words
 from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
 from taskfleet.planning.wanted import Wanted, wanted
 
@@ -149,7 +149,7 @@ def _placed(wish: Wanted, pools: list[_Pool], key: PackingKey, limits: AdapterLi
 
 def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> list[str]:
     """Hands recorded digests to members as far as the engines have slots: with the digest a member is loaded, without it it leaves the engines."""
-    contenders = {}
+    contenders: dict[str, Contender] = {}
     for task in sorted(pool.tasks & wishes.keys()):
         wish = wishes[task]
         found = contention(wish, [member for member in pool.members.values() if member.task_model == task])

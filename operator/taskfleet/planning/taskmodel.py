@@ -11,12 +11,12 @@ from taskfleet.planning import revisions
 from taskfleet.planning.admission import Admission, admit
 from taskfleet.planning.conditions import Finding, events_between, find, known, merged, shortened, summary_of
 from taskfleet.planning.gate import unneeded_jobs
-from taskfleet.planning.gate_policy import verdict_in_words
 from taskfleet.planning.packing_key import PackingKey, key_of, key_of_pool
 from taskfleet.planning.placement import Placement, placement_in, placement_on, placements
 from taskfleet.planning.plans import Event, TaskPlan
 from taskfleet.planning.revisionstatus import revision_statuses
 from taskfleet.planning.rollout import rollout_status, step
+from taskfleet.planning.rollout_events import rollout_events
 from taskfleet.planning.rollout_phase import RolloutPhase
 from taskfleet.planning.rollout_situation import Rejection, Situation, Step
 from taskfleet.planning.snapshot import TaskSnapshot
@@ -68,9 +68,8 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
         evaluate=next_step.evaluate,
         delete_jobs=_unneeded_jobs(situation, next_step),
         events=(
-            *_step_events(next_step),
             *_moved_event(task.status.conditions, status.conditions),
-            *events_between(task.status.conditions, status.conditions),
+            *rollout_events(situation, next_step, status, living=revisions.living(snapshot.revisions)),
         ),
         notes=(next_step.message,) if next_step.switched or next_step.begins or next_step.rejection is not None else (),
         requeue_after=DRAIN_POLL_SECONDS if next_step.ask_gateways else next_step.requeue_after,
@@ -234,20 +233,6 @@ def _unneeded_jobs(situation: Situation, next_step: Step) -> tuple[str, ...]:
         return ()
     measuring = next_step.phase is RolloutPhase.EVALUATING
     return unneeded_jobs(situation.evaluations, situation.gate(situation.target) if measuring else None)
-
-
-def _step_events(next_step: Step) -> tuple[Event, ...]:
-    """What a rollout has reached. A rejection is told by the event of the changed summary, a Warning."""
-    events = []
-    if next_step.report is not None and next_step.rejection is None and next_step.phase is not RolloutPhase.EVALUATING:
-        events.append(
-            Event(type="Normal", reason="GatePassed", message=f"{next_step.revision} {verdict_in_words(next_step.report)}"[:1024])
-        )
-    if next_step.begins:
-        events.append(Event(type="Normal", reason="StepReached", message=next_step.message))
-    if next_step.switched:
-        events.append(Event(type="Normal", reason="TrafficSwitched", message=next_step.message))
-    return tuple(events)
 
 
 def _moved_event(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Event, ...]:

@@ -94,7 +94,7 @@ class TestImmediateRollout:
         assert status_of(result).rollout is not None
         assert status_of(result).rollout.phase == "Draining"  # type: ignore[union-attr]
         assert result.ask_gateways
-        assert next(event.reason for event in result.events) == "TrafficSwitched"
+        assert next(event.reason for event in result.events) == "Promoted"
 
     def test_target_that_is_not_proven_gets_none(self) -> None:
         result = plan(serving(task_model(version="v2"), V1), (V1, *PROVEN), (V2, *LOADING))
