@@ -27,13 +27,12 @@ def revision_statuses(
     places: Sequence[Placement],
     *,
     target: str | None,
-    asked: str,
     step: Step,
     now: datetime,
 ) -> dict[str, TaskModelRevisionStatus]:
     """The statuses by name; equal to the present ones where nothing changed.
 
-    `asked` is the revision of the spec, whether or not anything is done for it; `target` the same where it is (None otherwise). `step` is what was just decided.
+    `target` is the revision of the spec, where anything is done for it. `step` is what was just decided.
     """
     serves = step.traffic[0].revision if step.traffic else None
     result = {}
@@ -45,7 +44,6 @@ def revision_statuses(
             revision,
             place,
             step if step.revision == name else None,
-            is_asked=name == asked,
             is_target=name == target,
             serves=name == serves,
         )
@@ -64,16 +62,14 @@ def revision_statuses(
     return result
 
 
-def _phase(
-    revision: TaskModelRevision, place: Placement | None, step: Step | None, *, is_asked: bool, is_target: bool, serves: bool
-) -> Phase:
+def _phase(revision: TaskModelRevision, place: Placement | None, step: Step | None, *, is_target: bool, serves: bool) -> Phase:
     """`step` where it is about this revision."""
     before = Phase(revision.status.phase) if revision.status.phase in set(Phase) else Phase.PENDING
     if step is not None and step.rejection is not None:
         return Phase.REJECTED
     if before is Phase.REJECTED:
-        # Remembered until somebody retries it or the spec moves on.
-        return Phase.REJECTED if is_asked and (step is None or step.retried is None) else Phase.PENDING
+        # Remembered, also while the spec asks for another one, until somebody retries it.
+        return Phase.REJECTED if step is None or step.retried is None else Phase.PENDING
     if serves:
         return Phase.STABLE
     if is_target and place is not None and (place.failed or before is Phase.FAILED):

@@ -53,7 +53,6 @@ def plan(snapshot: TaskSnapshot, *, now: datetime) -> TaskPlan:
         revisions.living(snapshot.revisions),
         places,
         target=draft.name if draft is not None else None,
-        asked=revisions.target_name(task),
         step=next_step,
         now=now,
     )

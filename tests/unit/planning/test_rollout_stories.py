@@ -117,6 +117,21 @@ def errors_at_half_of_the_traffic() -> Fleet:
     return story
 
 
+def rejected_version_is_asked_for_again() -> Fleet:
+    story = served()
+    story.apply(version("v2"))
+    story.settle("version v2 is applied", seconds=75)
+    story.failing[digest("2")] = 0.2
+    story.settle("it begins to fail")
+    story.apply(version("v1"))
+    story.settle("the spec goes back to v1")
+    story.apply(version("v2"))
+    story.settle("the spec asks for v2 again")
+    story.apply(ordered(version("v2"), retry="{}@1"))
+    story.settle("somebody retries", seconds=10)
+    return story
+
+
 def slow_answers_at_the_first_step() -> Fleet:
     story = served(slow={digest("2"): 3.0})
     story.apply(version("v2"))
@@ -290,6 +305,7 @@ STORIES = (
     gate_is_never_measured,
     golden_set_is_too_small,
     errors_at_half_of_the_traffic,
+    rejected_version_is_asked_for_again,
     slow_answers_at_the_first_step,
     nobody_asks,
     shadow_first,
