@@ -254,6 +254,18 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+def gateway_slice(namespace: str, host: str, port: int) -> Object:
+    """The EndpointSlice by which the operator finds a replica of the gateway."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": GATEWAY, "namespace": namespace, "labels": {"kubernetes.io/service-name": GATEWAY}},
+        "addressType": "IPv4",
+        "ports": [{"name": "internal", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [host], "conditions": {"ready": True}}],
+    }
+
+
 def reachable_address(server: ApiServer) -> str:
     """Address of this machine towards the API server, or towards anywhere where that is the loopback interface."""
     for far in (str(urlsplit(server.api.url).hostname), "192.0.2.1"):

@@ -14,10 +14,32 @@ def pod_at(api: Api, namespace: str, pool: str, address: str) -> None:
         assert found, "there is none"
         return found[0]
 
-    pod = eventually(made, what=f"Kubernetes makes a pod of {pool}")
+    run_at(api, eventually(made, what=f"Kubernetes makes a pod of {pool}"), address)
+
+
+def run_at(api: Api, pod: Object, address: str) -> None:
+    """The pod runs, is ready, and has this address."""
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": NOW} for kind in ("PodScheduled", "Ready")]
-    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
-    api.patch(POD, pod["metadata"]["name"], namespace, change={"status": status}, subresource="status")
+    _tell(api, pod, {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions})
+
+
+def ended_with(api: Api, pod: Object, message: str) -> None:
+    """The only container of the pod ended well, long ago by the node's clock, and left these last words."""
+    terminated = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": NOW, "finishedAt": NOW}
+    (container,) = pod["spec"]["containers"]
+    ended = {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"terminated": terminated},
+    }
+    _tell(api, pod, {"phase": "Succeeded", "containerStatuses": [ended]})
+
+
+def _tell(api: Api, pod: Object, status: Object) -> None:
+    api.patch(POD, pod["metadata"]["name"], pod["metadata"]["namespace"], change={"status": status}, subresource="status")
 
 
 def _owned_by(objects: list[Object], owner: Object) -> list[Object]:

@@ -9,6 +9,7 @@ import pytest
 from tests.apiserver.api_proxy import ApiProxy, api_proxy
 from tests.apiserver.chart import CASES, CHART, arguments, render, rules_of_roles
 from tests.apiserver.conftest import ApiServer
+from tests.apiserver.golden_sets import GATE, golden_set
 from tests.apiserver.objects import changed, claim, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.apiserver.pods import pod_at
@@ -90,7 +91,7 @@ def test_the_charts_rights_are_enough_and_all_of_them_are_used(
         task_model(namespace, "one"),
         put("spec.servingClassName", "rights"),
         put("spec.adapter.version", "v2"),
-        put("spec.evaluation", {"dataset": {"configMapName": "golden"}, "minSamples": 1}),
+        put("spec.evaluation", GATE),
     )
     api.apply(gated)
     operator.brings(lambda: "v2" in versions(api_server, namespace), what="a revision of the new version")
@@ -159,16 +160,6 @@ def test_a_missing_right_is_told_and_got_over(api_server: ApiServer, entitled: E
         api.patch(CLUSTER_ROLE, "taskfleet-operator", change={"rules": role["rules"]})
     operator.brings(lambda: api.list(DEPLOYMENT, namespace), what="the Deployment is made once it may be")
     operator.brings(lambda: condition(api.get(TASK_MODEL, "one", namespace), "Stalled") is None, what="it is no longer told")
-
-
-def golden_set(namespace: str) -> Object:
-    examples = '{"messages":[{"role":"user","content":"Total?"}],"expected":"1"}'
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "golden", "namespace": namespace},
-        "data": {"golden.jsonl": examples},
-    }
 
 
 def ready_condition(api_server: ApiServer, kind: Kind, name: str, namespace: str) -> Object | None:

@@ -30,7 +30,7 @@ def good_enough(evaluation: Evaluation, report: EvaluationReport) -> str | None:
     score = report.candidate.score_percent if report.candidate is not None else 0.0
     if score >= evaluation.min_score_percent:
         return None
-    return f"scores {_figure(score)} %{_over(report)}, minScorePercent asks for {_figure(evaluation.min_score_percent)} %"
+    return f"misses minScorePercent, which asks for {_figure(evaluation.min_score_percent)} %: {verdict_in_words(report)}"
 
 
 def not_worse_than_stable(evaluation: Evaluation, report: EvaluationReport) -> str | None:
