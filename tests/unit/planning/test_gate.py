@@ -114,9 +114,9 @@ def test_the_first_revision_passes_without_a_comparison() -> None:
     ("fields", "why"),
     [
         (
-                {"candidate": figures(94.9)},
-                f"misses minScorePercent, which asks for 95 %: scores 94.9 % by ExactMatch over 60 examples, {STABLE} 98 % (difference ",
-            ),
+            {"candidate": figures(94.9)},
+            f"misses minScorePercent, which asks for 95 %: scores 94.9 % by ExactMatch over 60 examples, {STABLE} 98 % (difference ",
+        ),
         (
             {"difference_percent": -0.5, "difference_lower_percent": -1.25, "difference_upper_percent": 0.25},
             "may be 1.25 points worse than the stable revision, maxRegressionPercent allows 1: ",
