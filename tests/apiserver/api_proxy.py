@@ -43,7 +43,7 @@ class Call:
 
 @dataclass(slots=True)
 class ApiProxy:
-    """Rules may be set from any thread. `lose_reply`: the API server does what was asked, and nobody hears of it."""
+    """Rules may be set from any thread. `lose_reply`: the API server does what was asked, and nobody hears of it. `lose_request`: it never hears of it."""
 
     upstream: Access
     loop: asyncio.AbstractEventLoop
@@ -52,6 +52,7 @@ class ApiProxy:
     away: bool = False
     watches_are_gone: bool = False
     lose_reply: Callable[[Call], bool] | None = None
+    lose_request: Callable[[Call], bool] | None = None
     lost: list[Call] = field(default_factory=list)
     _session: aiohttp.ClientSession | None = None
     _runner: web.AppRunner | None = None
@@ -111,7 +112,7 @@ class ApiProxy:
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         call = call_of(request.method, request.path, watch=request.query.get("watch") == "true")
         transport = request.transport
-        if self.away or transport is None:
+        if self.away or transport is None or (self.lose_request is not None and self.lose_request(call)):
             return _dropped(transport)
         if call.verb == "watch" and self.watches_are_gone:
             return await self._gone(request)

@@ -37,6 +37,11 @@ class Question:
         return cls(pod["metadata"]["labels"]["batch.kubernetes.io/job-name"], EvaluationSettings.from_environment(environment))
 
     @property
+    def task(self) -> str:
+        """The TaskModel, as `namespace/name`."""
+        return f"{self.settings.namespace}/{self.settings.task}"
+
+    @property
     def compared(self) -> tuple[str, str | None]:
         """The candidate, and the stable revision."""
         return self.settings.candidate, self.settings.stable

@@ -35,7 +35,7 @@ class Later:
 
 @dataclass(slots=True)
 class Nodes:
-    """`answers` by TaskModel: each Job takes the next one, and the last one stays; a task without any passes. `asked` has each Job once, by TaskModel."""
+    """`answers` by TaskModel (`namespace/name`): each Job takes the next one, and the last one stays; a task without any passes. `asked` has each Job once, by TaskModel."""
 
     api: Api
     addresses: Sequence[str]
@@ -45,10 +45,6 @@ class Nodes:
     _given: dict[str, Answer] = field(default_factory=dict)  # by UID of the pod
     _placed: set[str] = field(default_factory=set)
     _over: threading.Event = field(default_factory=threading.Event)
-
-    def answer(self, task: str, *answers: Answer) -> None:
-        """What the next Jobs of a task come to."""
-        self.answers[task] = deque(answers)
 
     def run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -75,9 +71,9 @@ class Nodes:
     def _evaluate(self, pod: Object) -> None:
         uid, question = pod["metadata"]["uid"], Question.of(pod)
         if uid not in self._given:
-            answers = self.answers[question.settings.task]
+            answers = self.answers[question.task]
             self._given[uid] = answers.popleft() if len(answers) > 1 else answers[0]
-            self.asked[question.settings.task].append(question)
+            self.asked[question.task].append(question)
         message = self._given[uid](question)
         if message is not None:
             ended_with(self.api, pod, message)

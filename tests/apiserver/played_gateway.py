@@ -1,4 +1,4 @@
-"""The gateway's internal port, without a gateway: every revision that has a share of the conversations is asked, time and again, and the operator is told what became of it."""
+"""The gateway's internal port, without a gateway: where conversations are shared, both revisions are asked time and again, and the operator is told what became of it."""
 
 import asyncio
 import threading
@@ -31,6 +31,10 @@ class PlayedGateway:
     _counts: dict[str, RevisionCounts] = field(default_factory=dict)  # by UID
     _runner: web.AppRunner | None = None
 
+    def errors(self, revision: str) -> int:
+        """How many of its answers were errors."""
+        return sum(counts.live.errors for counts in list(self._counts.values()) if counts.revision == revision)
+
     async def start(self) -> None:
         application = web.Application()
         application.add_routes([web.get(MEASUREMENTS_PATH, self._stream), web.get(GATEWAY_ROUTES_PATH, self._routes)])
@@ -55,9 +59,8 @@ class PlayedGateway:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _ask(self, task: Object) -> None:
-        for target in task.get("status", {}).get("traffic", []):
-            if target["weightPercent"] == 0:
-                continue
+        targets = task.get("status", {}).get("traffic", [])
+        for target in targets if len(targets) > 1 else ():
             before = self._counts[target["uid"]].live if target["uid"] in self._counts else Counts()
             requests = before.requests + ASKED
             errors = before.errors + (ASKED if target["revision"] in self.failing else 0)

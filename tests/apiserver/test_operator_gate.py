@@ -1,6 +1,7 @@
 """The gate in front of a revision: what its Jobs come to decides, and nothing else lets it pass."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pytest
 from tests.apiserver.conftest import ApiServer
 from tests.apiserver.golden_sets import GATE, Question, golden_set
 from tests.apiserver.history import History, rollout, traffic
-from tests.apiserver.nodes import Later, Nodes, nodes, passes
+from tests.apiserver.nodes import Answer, Later, Nodes, nodes, passes
 from tests.apiserver.objects import Change, changed, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.cluster.api import EVENT, JOB, REVISION, SERVICE_ACCOUNT, SERVING_CLASS, TASK_MODEL, Api, Object, condition
@@ -49,6 +50,14 @@ class Gate:
 
     def order(self, name: str, verb: str, value: str) -> None:
         self.api.patch(TASK_MODEL, name, self.namespace, change={"metadata": {"annotations": {f"taskfleet.dev/{verb}": value}}})
+
+    def answer(self, name: str, *answers: Answer) -> None:
+        """What the task's next evaluations come to; the last one stays."""
+        self.nodes.answers[f"{self.namespace}/{name}"] = deque(answers)
+
+    def asked(self, name: str) -> list[Question]:
+        """The task's evaluations until now."""
+        return list(self.nodes.asked[f"{self.namespace}/{name}"])
 
     def task(self, name: str) -> Object:
         return self.api.get(TASK_MODEL, name, self.namespace)
@@ -117,13 +126,13 @@ def gate(api_server: ApiServer, new_namespace: Callable[[str], str], tmp_path_fa
 def test_first_revision_gets_no_request_before_its_gate(gate: Gate) -> None:
     """V-15."""
     evaluation, history = Later(), History.begin(gate.api, gate.namespace)
-    gate.nodes.answer("first", evaluation)
+    gate.answer("first", evaluation)
     gate.apply("first")
-    gate.operator.brings(lambda: gate.nodes.asked["first"], what="it is measured")
+    gate.operator.brings(lambda: gate.asked("first"), what="it is measured")
     revision = gate.revision("first", "v1")
     assert revision is not None
     name = revision["metadata"]["name"]
-    assert gate.nodes.asked["first"][0].compared == (name, None)
+    assert gate.asked("first")[0].compared == (name, None)
     assert traffic(gate.task("first")) == {}
     evaluation.answer = passes
     found = gate.ends("first", "Done")
@@ -140,7 +149,7 @@ def test_revision_that_passes_is_promoted(gate: Gate) -> None:
     gate.apply("good", put("spec.adapter.version", "v2"))
     found = gate.ends("good", "Done", version="v2")
     name = found["metadata"]["name"]
-    assert gate.nodes.asked["good"][1].compared == (name, stable)
+    assert gate.asked("good")[1].compared == (name, stable)
     assert history.shares("good") == [{stable: 100}, {name: 100}]
     assert found["status"]["evaluation"]["stable"]["revision"] == stable
     told = {event["reason"] for event in gate.api.list(EVENT, gate.namespace) if event["regarding"]["name"] == "good"}
@@ -150,7 +159,7 @@ def test_revision_that_passes_is_promoted(gate: Gate) -> None:
 def test_revision_that_fails_never_gets_traffic(gate: Gate) -> None:
     """V-02: the spec is the user's, and a verdict stays until somebody retries."""
     stable = gate.served("bad")
-    gate.nodes.answer("bad", worse)
+    gate.answer("bad", worse)
     history = History.begin(gate.api, gate.namespace)
     gate.apply("bad", put("spec.adapter.version", "v2"))
     asked = gate.task("bad")
@@ -170,35 +179,35 @@ def test_revision_that_fails_never_gets_traffic(gate: Gate) -> None:
     assert history.shares("bad") == [{stable: 100}]
     assert len(gate.jobs(name)) == 1, "what is known is not measured again"
 
-    gate.nodes.answer("bad", passes)
+    gate.answer("bad", passes)
     gate.order("bad", "retry", f"{name}@1")
     gate.ends("bad", "Done", version="v2")
-    assert [question.compared for question in gate.nodes.asked["bad"][1:]] == [(name, stable)] * 2
+    assert [question.compared for question in gate.asked("bad")[1:]] == [(name, stable)] * 2
 
 
 def test_gate_that_could_not_be_measured_is_tried_again(gate: Gate) -> None:
     """V-03."""
     gate.served("busy")
-    gate.nodes.answer("busy", unmeasurable, unmeasurable, unmeasurable, passes)
+    gate.answer("busy", unmeasurable, unmeasurable, unmeasurable, passes)
     gate.apply("busy", put("spec.adapter.version", "v2"))
     found = gate.ends("busy", "Done", version="v2")
-    assert [question.job for question in gate.nodes.asked["busy"][1:]] == [f"{found['metadata']['name']}-eval-{n}" for n in range(1, 5)]
+    assert [question.job for question in gate.asked("busy")[1:]] == [f"{found['metadata']['name']}-eval-{n}" for n in range(1, 5)]
 
 
 def test_gate_that_is_never_measured_holds_until_somebody_retries(gate: Gate) -> None:
     """V-03."""
     stable = gate.served("broken")
-    gate.nodes.answer("broken", unmeasurable)
+    gate.answer("broken", unmeasurable)
     history = History.begin(gate.api, gate.namespace)
     gate.apply("broken", put("spec.adapter.version", "v2"))
     gate.holds("broken", "GateUnmeasurable", mentions="could not be measured 5 times: 7 of 60 examples were answered")
     name = rollout(gate.task("broken"))["revision"]
-    assert len(gate.nodes.asked["broken"]) == 6
+    assert len(gate.asked("broken")) == 6
     assert history.shares("broken") == [{stable: 100}]
-    gate.nodes.answer("broken", passes)
+    gate.answer("broken", passes)
     gate.order("broken", "retry", f"{name}@1")
     gate.ends("broken", "Done", version="v2")
-    assert len(gate.nodes.asked["broken"]) == 7
+    assert len(gate.asked("broken")) == 7
 
 
 def test_revision_is_measured_again_when_another_one_serves_meanwhile(gate: Gate) -> None:
@@ -207,16 +216,16 @@ def test_revision_is_measured_again_when_another_one_serves_meanwhile(gate: Gate
     gate.apply("moved", put("spec.adapter.version", "v2"))
     second = gate.ends("moved", "Done", version="v2")["metadata"]["name"]
     stale, present, history = Later(), Later(), History.begin(gate.api, gate.namespace)
-    gate.nodes.answer("moved", stale, present)
+    gate.answer("moved", stale, present)
     gate.apply("moved", put("spec.adapter.version", "v3"))
-    gate.operator.brings(lambda: len(gate.nodes.asked["moved"]) == 3, what="v3 is measured")
+    gate.operator.brings(lambda: len(gate.asked("moved")) == 3, what="v3 is measured")
     gate.apply("moved")
     gate.ends("moved", "Done")
     gate.apply("moved", put("spec.adapter.version", "v3"))
-    gate.operator.brings(lambda: len(gate.nodes.asked["moved"]) == 4, what="v3 is measured again")
+    gate.operator.brings(lambda: len(gate.asked("moved")) == 4, what="v3 is measured again")
     stale.answer = passes
     third = rollout(gate.task("moved"))["revision"]
-    assert [question.compared for question in gate.nodes.asked["moved"][2:]] == [(third, second), (third, first)]
+    assert [question.compared for question in gate.asked("moved")[2:]] == [(third, second), (third, first)]
     assert traffic(gate.task("moved")) == {first: 100}
     present.answer = passes
     gate.ends("moved", "Done", version="v3")
@@ -227,7 +236,7 @@ def test_another_prompt_default_or_schema_goes_through_the_gate(gate: Gate) -> N
     """V-17."""
     stable = {name: gate.served(name) for name in CHANGES}
     for name, change in CHANGES.items():
-        gate.nodes.answer(name, worse)
+        gate.answer(name, worse)
         gate.apply(name, change)
     for name, served in stable.items():
 
@@ -237,10 +246,10 @@ def test_another_prompt_default_or_schema_goes_through_the_gate(gate: Gate) -> N
         gate.operator.brings(rejected, what=f"another {name} is rejected")
         candidate = rollout(gate.task(name))["revision"]
         assert candidate != served
-        assert gate.nodes.asked[name][1].compared == (candidate, served)
+        assert gate.asked(name)[1].compared == (candidate, served)
         assert traffic(gate.task(name)) == {served: 100}
 
 
 def test_golden_set_that_comes_late_is_seen_by_itself(gate: Gate) -> None:
     gate.ends("late", "Done")
-    assert len(gate.nodes.asked["late"]) == 1
+    assert len(gate.asked("late")) == 1
