@@ -21,6 +21,7 @@ from taskfleet.api.taskmodel import Evaluation, GateStatus
 from taskfleet.evaluation.settings import settings_digest
 from taskfleet.planning.conditions import timestamp
 from taskfleet.planning.gate_policy import objection, policy_in_words, unmeasured, verdict_in_words
+from taskfleet.planning.gate_reuse import adopted, names_alike, same_content
 from taskfleet.planning.plans import EvaluationDraft
 from taskfleet.planning.snapshot import DatasetView, EvaluationView
 
@@ -37,8 +38,8 @@ _MESSAGE_LENGTH = 1024
 class Gate:
     """One revision in front of its gate.
 
-    `stable` is the revision that it is compared with, None for the first one. `evaluations` are the Jobs of the whole TaskModel. The report of an earlier measurement is
-    taken from the candidate's status: whoever retries a revision takes it out.
+    `stable` is the revision that it is compared with, None for the first one. `evaluations` are the Jobs of the whole TaskModel, `revisions` its living revisions. The report
+    of an earlier measurement is taken from the candidate's status, or from that of a revision of the same content. Whoever retries a revision wants it measured anew.
     """
 
     evaluation: Evaluation
@@ -46,6 +47,7 @@ class Gate:
     stable: str | None
     dataset: DatasetView | None = None
     evaluations: tuple[EvaluationView, ...] = ()
+    revisions: tuple[TaskModelRevision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +102,7 @@ def decide(gate: Gate, *, now: datetime) -> Decision:
     """What follows now."""
     if (why := obstacle(gate)) is not None:
         return Hold(message=why, look_again_seconds=LOOK_AGAIN_SECONDS)
-    recorded = gate.candidate.status.evaluation
-    if recorded is not None and is_current(recorded, gate):
+    if (recorded := _recorded(gate)) is not None:
         return _judged(gate, recorded, None)
     tries = _tries(gate)
     measured = next((view for view in tries if view.report is not None and _why_unmeasured(gate, view) is None), None)
@@ -128,16 +129,27 @@ def obstacle(gate: Gate) -> str | None:
 
 
 def is_current(report: EvaluationReport, gate: Gate) -> bool:
-    """Is it a measurement of this revision, beside the present stable one, on the present golden set, scored as the spec says now?"""
+    """Is it a measurement of this content, beside what is stable now, on the present golden set, scored as the spec says now?"""
     compared_with = report.stable.revision if report.stable is not None else None
+    known = [gate.candidate, *(other for other in gate.revisions if other.metadata.name != gate.candidate.metadata.name)]
     return (
         unmeasured(report, gate.evaluation, compared=gate.stable is not None) is None
         and report.candidate is not None
-        and report.candidate.revision == gate.candidate.metadata.name
-        and compared_with == gate.stable
+        and report.candidate.revision in names_alike(gate.candidate.metadata.name, known)
+        and (compared_with == gate.stable or compared_with in names_alike(gate.stable, known))
         and report.settings_digest == settings_digest(gate.evaluation)
         and (gate.dataset is None or report.dataset_digest == gate.dataset.digest)
     )
+
+
+def _recorded(gate: Gate) -> EvaluationReport | None:
+    """A report that answers the question, of the candidate itself or of another revision with its content."""
+    others = [] if gate.candidate.status.retried is not None else [other for other in gate.revisions if same_content(other, gate.candidate)]
+    for revision in (gate.candidate, *others):
+        report = revision.status.evaluation
+        if report is not None and is_current(report, gate):
+            return report
+    return None
 
 
 def is_standing(gate: Gate) -> bool:
@@ -152,10 +164,14 @@ def is_standing(gate: Gate) -> bool:
 
 
 def fingerprint(gate: Gate) -> str:
-    """Stands for the question that a Job answers: whatever it depends on that can change while the revision is the same. Limits that only judge its report don't count."""
+    """Stands for the question that a Job answers: whatever it depends on that can change while the revision has the same name. Limits that only judge its report don't count.
+
+    A revision that was deleted and made again is the same question, as long as its version stands for the same bytes.
+    """
     measuring = gate.evaluation.model_copy(update={"min_score_percent": 0, "max_regression_percent": 0})
     return names.short_hash(
-        gate.candidate.metadata.uid,
+        gate.candidate.metadata.name,
+        gate.candidate.status.digest or "",
         gate.stable or "",
         (gate.dataset.digest if gate.dataset is not None else None) or "",
         measuring.model_dump_json(by_alias=True),
@@ -202,6 +218,7 @@ def _tries(gate: Gate) -> list[EvaluationView]:
 
 
 def _judged(gate: Gate, report: EvaluationReport, job: str | None) -> Passed | Failed:
+    report = adopted(report, candidate=gate.candidate.metadata.name, stable=gate.stable)
     report = report.model_copy(update={"policy": policy_in_words(gate.evaluation, compared=gate.stable is not None)})
     why = objection(gate.evaluation, report)
     if why is not None:

@@ -37,6 +37,7 @@ class Situation:
     dataset: DatasetView | None
     evaluations: tuple[EvaluationView, ...]
     evidence: Evidence | None
+    revisions: tuple[TaskModelRevision, ...]  # the living ones of the task
     now: datetime
 
     @property
@@ -71,6 +72,7 @@ class Situation:
             stable=self.stable.revision if self.stable is not None else None,
             dataset=self.dataset,
             evaluations=self.evaluations,
+            revisions=self.revisions,
         )
 
 

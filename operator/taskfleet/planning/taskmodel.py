@@ -122,6 +122,7 @@ def _situation(snapshot: TaskSnapshot, key: PackingKey | None, places: Sequence[
         dataset=snapshot.dataset,
         evaluations=snapshot.evaluations,
         evidence=snapshot.evidence,
+        revisions=tuple(living.values()),
         now=now,
     )
 

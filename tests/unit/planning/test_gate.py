@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.api.evaluation import EvaluationReport, Figures, Measured
+from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import Evaluation
 from taskfleet.evaluation.settings import settings_digest
 from taskfleet.planning import gate
@@ -283,3 +284,67 @@ def test_only_a_sufficient_measurement_beside_the_present_stable_revision_passes
         assert isinstance(decision, Passed if measured[0] == report() else Failed)
     else:
         assert isinstance(decision, Running | Retry | Hold)
+
+
+OTHER_TAG = revision_of(task_model(version="v2-final"), digest=digest("b"))
+OTHER_BYTES = revision_of(task_model(version="v3"), digest=digest("c"))
+OTHER_PROMPT = revision_of(task_model(version="v2", task={"systemPrompt": "Answer with the total alone."}), digest=digest("b"))
+UNRESOLVED = revision_of(task_model(version="v4"))
+
+
+def measured_as(other: TaskModelRevision, **fields: Any) -> TaskModelRevision:
+    """The other revision, with a good report about itself."""
+    found = report(candidate=Figures(revision=other.metadata.name, score_percent=98), **fields)
+    return other.model_copy(update={"status": other.status.model_copy(update={"evaluation": found})})
+
+
+def test_report_about_the_same_content_under_another_name_is_used_again() -> None:
+    decision = gate.decide(replace(at_the_gate(), revisions=(OTHER_BYTES, measured_as(OTHER_TAG))), now=NOW)
+    assert isinstance(decision, Passed)
+    assert decision.job is None
+    assert decision.report.candidate is not None
+    assert decision.report.candidate.revision == CANDIDATE.metadata.name
+    assert decision.report.message == f"measured as {OTHER_TAG.metadata.name} beside {STABLE}"
+    # Recorded, it stands by itself when the other revision is gone.
+    assert isinstance(gate.decide(with_status(at_the_gate(), evaluation=decision.report), now=NOW), Passed)
+    assert gate.is_standing(with_status(at_the_gate(), evaluation=decision.report))
+
+
+def test_report_about_the_same_content_is_judged_by_the_present_limits() -> None:
+    front = replace(at_the_gate(minScorePercent=99), revisions=(measured_as(OTHER_TAG),))
+    assert isinstance(gate.decide(front, now=NOW), Failed)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        measured_as(OTHER_BYTES),
+        measured_as(OTHER_PROMPT),
+        measured_as(UNRESOLVED),
+        measured_as(OTHER_TAG, dataset_digest=digest("e")),
+        measured_as(OTHER_TAG, settings_digest="another scorer"),
+        measured_as(OTHER_TAG, stable="total-0000000002"),
+    ],
+    ids=["other bytes", "other prompt", "no digest", "other golden set", "other scorer", "other stable revision"],
+)
+def test_report_about_another_question_is_not_used(other: TaskModelRevision) -> None:
+    running(gate.decide(replace(at_the_gate(), revisions=(other,)), now=NOW))
+
+
+def test_retried_revision_is_measured_anew_whatever_others_came_to() -> None:
+    running(gate.decide(with_status(replace(at_the_gate(), revisions=(measured_as(OTHER_TAG),)), retried="total-x@1"), now=NOW))
+
+
+def test_stable_revision_of_another_name_and_the_same_content_is_the_same_comparison() -> None:
+    was, now_named = (revision_of(task_model(version=version), digest=digest("a")) for version in ("v1", "v1-final"))
+    front = replace(at_the_gate(stable=now_named.metadata.name), revisions=(was, now_named))
+    assert isinstance(gate.decide(with_status(front, evaluation=report(stable=was.metadata.name)), now=NOW), Passed)
+
+
+def test_revision_that_was_made_again_is_the_same_question_as_long_as_its_bytes_are_the_same() -> None:
+    front = at_the_gate()
+    made_again = front.candidate.model_copy(update={"metadata": front.candidate.metadata.model_copy(update={"uid": "another"})})
+    assert gate.fingerprint(replace(front, candidate=made_again)) == gate.fingerprint(front)
+    assert gate.fingerprint(with_status(front, digest=digest("c"))) != gate.fingerprint(front)
+    done = ended(front, report())
+    assert isinstance(gate.decide(replace(done, candidate=made_again), now=NOW), Passed)
