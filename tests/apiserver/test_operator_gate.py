@@ -152,8 +152,12 @@ def test_revision_that_passes_is_promoted(gate: Gate) -> None:
     assert gate.asked("good")[1].compared == (name, stable)
     assert history.shares("good") == [{stable: 100}, {name: 100}]
     assert found["status"]["evaluation"]["stable"]["revision"] == stable
-    told = {event["reason"] for event in gate.api.list(EVENT, gate.namespace) if event["regarding"]["name"] == "good"}
-    assert {"GatePassed", "TrafficSwitched"} <= told
+
+    def told() -> bool:
+        found = {event["reason"] for event in gate.api.list(EVENT, gate.namespace) if event["regarding"]["name"] == "good"}
+        return found >= {"RolloutStarted", "GatePassed", "Promoted"}
+
+    gate.operator.brings(told, what="its events are told")
 
 
 def test_revision_that_fails_never_gets_traffic(gate: Gate) -> None:
