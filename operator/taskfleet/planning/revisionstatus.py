@@ -101,6 +101,9 @@ def _recorded(revision: TaskModelRevision, step: Step, phase: Phase, *, is_targe
 def _findings(revision: TaskModelRevision, place: Placement | None, *, phase: Phase, is_target: bool) -> tuple[Finding, ...]:
     if phase is Phase.REJECTED and revision.status.verdict is not None:
         verdict = revision.status.verdict
+        if place is None and not is_target:
+            # Nobody has to act on what is no longer asked for.
+            return Summary(Outlook.READY, Reason.UP_TO_DATE, shortened(f"not served; rejected: {verdict.message}", _MAX_MESSAGE)).findings
         return summary_of(known(verdict.reason, Reason.ABORTED), verdict.message).findings
     if place is None and not is_target and phase is not Phase.STABLE:
         message = "not served; kept to go back to" if phase is Phase.SUPERSEDED else "not served; no longer asked for"

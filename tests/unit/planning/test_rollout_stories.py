@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import TaskModel, TaskModelStatus
 from taskfleet.planning import revisions
 from taskfleet.planning.snapshot import DatasetView
@@ -322,6 +323,22 @@ STORIES = (
     candidates_take_turns,
     slot_is_given_away_while_the_gate_cannot_be_measured,
 )
+
+
+def test_rejected_version_that_is_no_longer_asked_for_needs_nobody() -> None:
+    story = served(scores={digest("2"): 88.33})
+    story.apply(version("v2"))
+    story.settle("version v2 is rejected")
+    rejected = story.revisions[revisions.target_name(version("v2"))]
+    assert is_true(rejected, "Stalled")
+    story.apply(version("v1"))
+    story.settle("the spec goes back to v1")
+    rejected = story.revisions[rejected.metadata.name]
+    assert (rejected.status.phase, is_true(rejected, "Stalled"), is_true(rejected, "Ready")) == ("Rejected", False, True)
+
+
+def is_true(revision: TaskModelRevision, kind: str) -> bool:
+    return any(condition.type == kind and condition.status == "True" for condition in revision.status.conditions)
 
 
 def test_annotation_that_cannot_be_understood_is_told() -> None:
