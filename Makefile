@@ -8,7 +8,7 @@ PYTHON_IN_VENV := $(BIN)/python
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
 NAME ?= dev
 
-.PHONY: help venv up down cluster cluster-status images generate format lint keep-release requirements \
+.PHONY: help venv up demo-rollout down cluster cluster-status images generate format lint keep-release requirements \
         test test-unit test-apiserver test-engine test-cluster test-soak
 
 help: ## show what can be done
@@ -18,6 +18,9 @@ help: ## show what can be done
 
 up: venv ## a local cluster with the chart, a real engine and three TaskModels, and one question to each
 	@$(PYTHON_IN_VENV) -m tests.cluster.demo up
+
+demo-rollout: venv ## on what `make up` has brought up: a better version goes through, a worse and a slow one don't (5 minutes)
+	@$(PYTHON_IN_VENV) -m tests.cluster.demo rollout
 
 down: venv ## end the local cluster and remove all that it left (NAME=… for another than dev)
 	@$(PYTHON_IN_VENV) -m tests.cluster.local down --name $(NAME)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from taskfleet.names import engine_name
 from tests.cluster.api import CONFIG_MAP, JOB, POD, POOL, REVISION, TASK_MODEL, Object, condition, eventually
 from tests.cluster.disturbance import all_ready, kill_container, pods, rolled_out
 from tests.cluster.fleet import SYSTEM, Artifact, Fleet, Tenant
 from tests.cluster.load import Load, constant_load
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import SOAK, ready, settled
+from tests.cluster.sickness import sicken
 from tests.cluster.story import tell
 
 # The operator is killed in mid-canary.
@@ -23,16 +23,12 @@ TASK = "total"
 RATE = 20.0
 EXAMPLES = 24
 HOLD_SECONDS = 60 if SOAK else 4
+# Rollouts in a row, one after the other of each kind.
+ROW = 20 if SOAK else 8
+KINDS = ("good", "bad", "aborted", "superseded")
 # Longer than anything takes that a test does in the middle of a step; a breach ends it earlier.
 LONG_SECONDS = 120
 VERDICT_SECONDS = 1.0
-
-# Said to the simulator's own fault route, inside the engine's container.
-SICKEN = """
-import json, sys, urllib.request
-body = json.dumps({"sick": json.loads(sys.argv[1])}).encode()
-urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000/sim/faults", data=body, headers={"content-type": "application/json"}))
-"""
 
 
 @dataclass(slots=True)
@@ -42,11 +38,12 @@ class Team:
     tenant: Tenant
     cluster: Cluster
     good: tuple[Artifact, ...]
+    row: tuple[Artifact, ...]  # further good ones
     bad: Artifact
 
-    def apply(self, artifact: Artifact, *, long: int | None = None) -> None:
-        """`long`: the share that it keeps until something happens."""
-        self.tenant.apply(TASK, artifact, **behind_a_gate(long))
+    def apply(self, artifact: Artifact, *, long: int | None = None, hold: int = HOLD_SECONDS) -> None:
+        """`long`: the share that it keeps until something happens. `hold`: seconds of the other steps."""
+        self.tenant.apply(TASK, artifact, **behind_a_gate(long, hold))
 
     def get(self) -> Object:
         return self.tenant.get(TASK)
@@ -77,11 +74,7 @@ class Team:
 
     def sicken(self, artifact: Artifact, *, code: int = 0, delay_seconds: float = 0.0) -> None:
         """On every pod, from now on."""
-        name = engine_name(self.tenant.namespace, TASK, artifact.digest)
-        wish = json.dumps({name: {"code": code, "delay_seconds": delay_seconds}})
-        for pod in pods(self.tenant.fleet.api, self.tenant.namespace, labels="taskfleet.dev/pool"):
-            where = ("-n", self.tenant.namespace, pod["metadata"]["name"], "-c", "engine")
-            self.cluster.kubectl("exec", *where, "--", "python3", "-c", SICKEN, wish)
+        sicken(self.cluster, self.tenant, TASK, artifact, code=code, delay_seconds=delay_seconds)
 
     def members(self) -> set[str]:
         found = self.tenant.fleet.api.list(POOL, self.tenant.namespace)
@@ -98,9 +91,9 @@ class Team:
         return constant_load(self.tenant.fleet.gateway_url, [self.tenant.target(TASK, *artifacts)], rate=RATE)
 
 
-def behind_a_gate(long: int | None = None) -> dict[str, Any]:
+def behind_a_gate(long: int | None, hold: int) -> dict[str, Any]:
     shares = [{"weightPercent": 0, "shadowPercent": 50}, {"weightPercent": 20}, {"weightPercent": 50}]
-    steps = [{**share, "holdSeconds": LONG_SECONDS if share["weightPercent"] == long else HOLD_SECONDS} for share in shares]
+    steps = [{**share, "holdSeconds": LONG_SECONDS if share["weightPercent"] == long else hold} for share in shares]
     return {
         "scaling": {"minReplicas": 2},
         "evaluation": {
@@ -117,7 +110,8 @@ def behind_a_gate(long: int | None = None) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
     good = tuple(fleet.artifact("rollouts", f"v{number}") for number in range(1, 8))
-    pattern = f".*({'|'.join(artifact.mark for artifact in good)}).*"
+    row = tuple(fleet.artifact("rollouts", f"row-{number}") for number in range(2 * ROW))
+    pattern = f".*({'|'.join(artifact.mark for artifact in good + row)}).*"
     examples = [
         {"messages": [{"role": "user", "content": f"2024-03-07 ACME Corp {number}.50 EUR"}], "pattern": pattern}
         for number in range(EXAMPLES)
@@ -127,7 +121,7 @@ def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
         metadata = {"name": "golden", "namespace": tenant.namespace}
         fleet.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"golden.jsonl": text}})
         assert fleet.api.get(CONFIG_MAP, "golden", tenant.namespace)["data"]["golden.jsonl"] == text
-        found = Team(tenant, cluster, good, fleet.artifact("rollouts", "bad"))
+        found = Team(tenant, cluster, good, row, fleet.artifact("rollouts", "bad"))
         found.apply(good[0])
         found.serves(good[0], within=300)
         all_ready(fleet.api, tenant.namespace, 2, labels="taskfleet.dev/pool")
@@ -244,6 +238,46 @@ def test_back_to_an_earlier_version_is_at_once_and_without_a_gate(fleet: Fleet, 
     team.apply(team.good[4])
     team.serves(team.good[4])
     assert {job["metadata"]["uid"] for job in fleet.api.list(JOB, team.tenant.namespace)} <= jobs
+
+
+def test_rollouts_in_a_row_lose_no_request_and_no_rejected_version_answers(team: Team) -> None:
+    """Good, bad, aborted and superseded ones under one load: each version answers only while it may."""
+    fresh = iter(team.row)
+    stable = team.good[4]
+    over: list[tuple[Artifact, float]] = []  # versions that must not answer any more, and since when
+    with team.load(stable, *team.row) as load:
+        for number in range(ROW):
+            new, old = next(fresh), stable
+            match KINDS[number % len(KINDS)]:
+                case "good":
+                    stable = roll(team, new)
+                    over.append((old, time.monotonic()))
+                case "bad":
+                    team.apply(team.bad, hold=0)
+                    team.is_rejected("GateFailed")
+                case "aborted":
+                    team.apply(new, long=20, hold=0)
+                    annotate(team, abort=team.reaches(20))
+                    team.is_rejected("Aborted")
+                    over.append((new, time.monotonic()))
+                    annotate(team, abort=None)
+                case "superseded":
+                    team.apply(new, long=20, hold=0)
+                    team.reaches(20)
+                    stable = roll(team, next(fresh))
+                    over += [(new, time.monotonic()), (old, time.monotonic())]
+        load.wait_for(40)
+    load.assert_no_error()
+    for artifact, since in over:
+        assert not late(load, artifact, since=since + VERDICT_SECONDS), f"{artifact.version} answered after its end"
+    assert {artifact for artifact in team.row if load.answered_by(artifact.mark, f"{team.tenant.namespace}/{TASK}")}, "no version answered"
+
+
+def roll(team: Team, artifact: Artifact) -> Artifact:
+    """To all traffic."""
+    team.apply(artifact, hold=0)
+    team.serves(artifact)
+    return artifact
 
 
 def annotate(team: Team, **verbs: str | None) -> None:

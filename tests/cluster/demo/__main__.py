@@ -1,4 +1,4 @@
-"""`python -m tests.cluster.demo up`: from an empty machine to three right answers."""
+"""`python -m tests.cluster.demo up|rollout`: from an empty machine to three right answers; a better, a worse and a slow version under load."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.cluster.demo import invoices
+from tests.cluster.demo import invoices, rollout
 from tests.cluster.demo.invoices import Example
 from tests.cluster.fleet import SYSTEM
 from tests.cluster.installation import install
@@ -25,11 +25,11 @@ ANSWER_SECONDS = 120
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.demo", description=__doc__)
-    parser.add_argument("command", choices=["up"])
+    parser.add_argument("command", choices=["up", "rollout"])
     parser.add_argument("--name", default="dev", help="which of several clusters side by side (default: dev)")
     chosen = parser.parse_args()
     try:
-        return demonstrate(chosen.name)
+        return demonstrate(chosen.name) if chosen.command == "up" else demonstrate_rollout(chosen.name)
     except (ClusterError, EngineEnvironmentError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -63,6 +63,24 @@ def demonstrate(name: str) -> int:
     if wrong:
         print(f"wrong answers: {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0
+
+
+def demonstrate_rollout(name: str) -> int:
+    """Rolls three versions on the cluster that `up` has brought up, and prints how they ended. 1 when a request failed."""
+    progress = Progress()
+    cluster = provide(name, progress)
+    try:
+        url, token = ((cluster.instance.state / file).read_text().strip() for file in ("gateway-url", "token"))
+        invoices.await_ready(cluster, seconds=READY_SECONDS)
+    except (OSError, ClusterError) as error:
+        raise ClusterError(f"the examples don't run on the cluster {name}: {error}", advice="make up") from error
+    report = rollout.play(cluster, url=url, token=token, progress=progress)
+    print()
+    for number, verdict in enumerate(report.verdicts, 1):
+        print(f"{number}. {verdict}")
+    print(f"{report.requests} requests, {report.errors} errors; the slowest took {report.slowest_seconds:.1f} s")
+    print(f"\nThe whole story: taskfleet rollout history {rollout.TASK} -n {invoices.NAMESPACE}")
+    return 1 if report.errors else 0
 
 
 def ask(url: str, token: str, example: Example) -> str:
