@@ -1,11 +1,13 @@
 """One client's request on its way: what was asked, what it has been through, and what its answer carries."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.answer_ids import AnswerIds
+from taskfleet.gateway.demand import Demand
 from taskfleet.gateway.meter import RevisionMeter
 from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.places import Place
@@ -37,10 +39,12 @@ class Call:
     ids: AnswerIds
     client_headers: Mapping[str, str] = field(default_factory=dict)
     caller: str = ""  # its user name
+    counted: bool = True  # as demand: an evaluation is none
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     trace: TraceContext | None = None  # the client's
     span: RequestSpan | None = None  # where spans are made
     began: float = field(default_factory=time.monotonic)
+    demand: Demand = field(default_factory=Demand)  # the task's; one of its own where it is not counted
     meter: RevisionMeter | None = None  # of the revision that was tried last
     cohort: Tally | None = None  # of the revision that was picked; none where the client pinned one
     asked: Target | None = None  # what was tried last
@@ -68,6 +72,17 @@ class Call:
     def deadline(self) -> float:
         """Monotonic: nothing of it goes on after this, however often it was tried."""
         return self.began + self.limits.request
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Counts it as held for the time of the block."""
+        self.demand.held += 1
+        self.demand.version += 1
+        try:
+            yield
+        finally:
+            self.demand.held -= 1
+            self.demand.version += 1
 
     def body_for(self, target: Target, upstream_id: str) -> bytes:
         """The body for a revision: its own prompt, defaults and schema. Raises BadRequestError."""

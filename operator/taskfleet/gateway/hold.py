@@ -6,7 +6,7 @@ them also has a deadline.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from taskfleet.gateway.errors import UnavailableError
@@ -51,11 +51,6 @@ class Hold:
     def count(self) -> int:
         """Requests that wait now."""
         return self._count
-
-    @property
-    def by_task(self) -> Mapping[Key, int]:
-        """Those of each task that has any."""
-        return self._held
 
     @contextmanager
     def place(self, task: Key) -> Iterator[None]:

@@ -78,7 +78,7 @@ def assemble(
     table = RouteTable(on_change=changes.announce)
     hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
-    measurements, supervision = Measurements(held=lambda: hold.by_task), Supervision(time.monotonic)
+    measurements, supervision = Measurements(), Supervision(time.monotonic)
     load = Load()
     mirror = Mirror(table=table, upstream=sender, load=load, measurements=measurements)
     proxy = Proxy(

@@ -70,6 +70,9 @@ class Proxy:
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """The response, sent already where it is a stream. Raises ApiError as long as nothing has been sent."""
         code = CLIENT_GONE
+        if call.counted and self._table.task(call.task) is not None:
+            call.demand = self._measurements.demand(call.task)
+        call.demand.enter(call.began)
         try:
             response, code = await self._answer(request, call)
             return response
@@ -84,12 +87,14 @@ class Proxy:
             self._ended(call, code)
 
     def _ended(self, call: Call, code: int) -> None:
+        now = time.monotonic()
+        call.demand.leave(now)
         meter = call.meter
         if meter is None and self._table.task(call.task) is not None:
             meter = self._meter.of(call.task, NO_REVISION)
         if meter is not None:
-            meter.ended(code, time.monotonic() - call.began)
-        count(call, code, time.monotonic())
+            meter.ended(code, now - call.began)
+        count(call, code, now)
         if code == 200 and call.transcript is not None:
             self._follow_up.answered(call)
         if call.span is not None:
@@ -101,9 +106,7 @@ class Proxy:
         while True:
             target, endpoint = self._choose(call) or await self._wait(call)
             meter = call.meter = self._meter.of(call.task, target.revision.name)
-            tally = self._measurements.of(target.revision)
             meter.in_flight.inc()
-            tally.in_flight += 1
             self._load.enter(endpoint.address)
             try:
                 return await self._attempt(request, call, target, endpoint, meter)
@@ -112,7 +115,6 @@ class Proxy:
             finally:
                 self._load.leave(endpoint.address)
                 meter.in_flight.dec()
-                tally.in_flight -= 1
 
     def _go_elsewhere(self, call: Call, target: Target, endpoint: Endpoint, elsewhere: ElsewhereError) -> None:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
@@ -187,7 +189,7 @@ class Proxy:
             call.rounds += 1
             call.tried.clear()
         try:
-            with self._hold.place(call.task):
+            with self._hold.place(call.task), call.waits():
                 while True:
                     remaining = give_up - time.monotonic()
                     if remaining <= 0:

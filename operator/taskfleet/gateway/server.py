@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionResetError, web
 from taskfleet.gateway import feedback, media, models, responses
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.answer_ids import AnswerIds
-from taskfleet.gateway.auth import Access, Caller
+from taskfleet.gateway.auth import Access, Caller, evaluates
 from taskfleet.gateway.body import BodyReader
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.cors import Cors
@@ -212,6 +212,7 @@ class PublicApi:
             place=place,
             ids=self._ids,
             caller=caller.username,
+            counted=not evaluates(caller, name.namespace),
             trace=trace_context(request.headers),
             span=span,
         )
