@@ -100,6 +100,19 @@ class Writer:
         self._remember(resource, key, intent, answer["metadata"]["uid"], owned_fields(answer["metadata"]))
         return True
 
+    async def apply_part(self, resource: Resource, body: Json) -> bool:
+        """Applies a few fields of an object that others made; False where that very object (`metadata.uid`) is gone."""
+        self._check_lease()
+        try:
+            answer = await self._kube.apply(resource, body)
+        except (NotFoundError, ConflictError):
+            return False
+        except KubeError as error:
+            raise self._told(resource, body, error) from error
+        metrics.APPLIES.labels(resource.kind, "sent").inc()
+        self._cache.put(resource, answer)
+        return True
+
     async def write_status(self, resource: Resource, metadata: Metadata, before: Model, after: Model) -> bool:
         """Writes a status that differs from the one before; True where a write was sent. It fails where the object has changed since the decision."""
         if before == after:

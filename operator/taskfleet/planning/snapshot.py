@@ -54,6 +54,8 @@ class PodView:
     message: str = ""
     containers: tuple[ContainerView, ...] = ()
     claims: frozenset[str] = frozenset()  # PersistentVolumeClaims that its agent mounts
+    created_at: datetime | None = None
+    deletion_cost: int = 0  # its annotation; 0 where it has none, as Kubernetes takes it
 
     @property
     def serving(self) -> bool:

@@ -45,6 +45,8 @@ class MemoryApiServer:
         self._write(f"apply {resource.kind} {intent['metadata']['name']}")
         key = (resource.kind, intent["metadata"].get("namespace", ""), intent["metadata"]["name"])
         before = self.objects.get(key)
+        if intent["metadata"].get("uid") not in {None, before["metadata"]["uid"] if before else None}:
+            raise ConflictError("another uid", status=409)
         after = copy.deepcopy(before) if before else body(key[2], 0, namespace=key[1], uid=f"uid-{key[2]}-{self.version}")
         owned: dict[str, Any] = {}
         for part, content in intent.items():
