@@ -99,6 +99,7 @@ OF_METRICS: Mapping[str, str] = {
     "`too-many`: raise `gateway.limits.maxConnections` or add replicas.",
     "taskfleet_gateway_errors_total": "By status code; see [requests get errors](#requests-get-an-error).",
     "taskfleet_gateway_held_requests": "Above 0 for long: pools without a Ready pod, or none that has the adapter.",
+    "taskfleet_gateway_held_seconds": 'Requests with `outcome="refused"`: no pod came in time. `reason="cold-start"`: pools that sleep or have lost their pods; others: see [requests get errors](#requests-get-an-error).',
     "taskfleet_gateway_in_flight_requests": "Grows without end at a steady load: pods answer slower than clients ask. Add replicas.",
     "taskfleet_gateway_loop_delay_seconds": "Above 0.1 s: the replica lacks CPU. Raise its limits or add replicas.",
     "taskfleet_gateway_open_requests": "Near `gateway.limits.maxOpenRequests`: the next requests get 429. Add replicas.",
@@ -110,6 +111,7 @@ OF_METRICS: Mapping[str, str] = {
     "port; or the API server is out of this replica's reach.",
     "taskfleet_gateway_task_models": "Less than the cluster has: the replica's watch is behind; its requests get 404. It is not ready until it has listed all.",
     "taskfleet_gateway_votes_total": "By TaskModel, revision and `verdict`. Many `bad` of one revision, and few of the one before: its users see what its golden set does not; add what they complain about to it.",
+    "taskfleet_gateway_wake_ups_total": "Many an hour of one TaskModel: it is called just after it has been put to sleep, again and again. Raise its `idleSeconds`, or give it `minReplicas: 1`.",
     "taskfleet_gateway_time_to_first_token_seconds": "Grows with the load: engines queue. More than `adapters.maxActive` tasks at once on a pod make a cliff; see [slow](#requests-are-slow).",
     # agent
     "taskfleet_agent_adapter_load_seconds": "Grows: the engine is busy, or its CPU slots for adapters are too few.",
