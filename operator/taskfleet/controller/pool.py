@@ -10,7 +10,9 @@ from taskfleet.api.agent import DesiredState
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
+from taskfleet.controller import metrics
 from taskfleet.controller.agents import AgentConnections, AgentUnreachableError
+from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.cache import Json, Unreadable
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
@@ -22,6 +24,7 @@ from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES
 from taskfleet.logs import fields
 from taskfleet.planning import pool as planning
 from taskfleet.planning.plans import PoolPlan
+from taskfleet.planning.scalingstatus import is_wake_up
 from taskfleet.planning.snapshot import PoolSnapshot, Refusal
 from taskfleet.resources.observed import deployment_view, pod_view
 from taskfleet.resources.pool import children
@@ -41,6 +44,7 @@ class PoolReconciler:
         events: EventWriter,
         agents: AgentConnections,
         resolutions: Resolutions,
+        autoscaler: Autoscaler,
         trust: TrustSource,
         settings: PoolSettings,
         now: Callable[[], datetime],
@@ -51,6 +55,7 @@ class PoolReconciler:
         self._events = events
         self._agents = agents
         self._resolutions = resolutions
+        self._autoscaler = autoscaler
         self._trust = trust
         self._settings = settings
         self._now = now
@@ -110,6 +115,7 @@ class PoolReconciler:
                 ),
                 failures=self._resolutions.failures(pool.metadata.uid),
                 refusal=refusal,
+                scaling=self._autoscaler.to_tell(pool),
             ),
             now=self._now(),
         )
@@ -156,6 +162,8 @@ class PoolReconciler:
         if plan.status is None or not isinstance(pool, ModelPool):
             return
         if await self._writer.write_status(MODEL_POOLS, pool.metadata, pool.status, plan.status):
+            if is_wake_up(pool.status.scaling, plan.status.scaling):
+                metrics.WAKE_UPS.labels(key.namespace, key.name).inc()
             await self._events.write(MODEL_POOLS, pool.metadata, plan.events)
 
     def _class_of(self, pool: ModelPool) -> ServingClass | None:
@@ -165,6 +173,7 @@ class PoolReconciler:
     def _forget(self, key: PoolKey) -> None:
         uid = self._uids.pop(key, None)
         self._agents.forget(key)
+        metrics.forget_pool(key.namespace, key.name)
         if uid is not None:
             self._resolutions.forget(uid)
         for resource in (MODEL_POOLS, *CHILDREN):
