@@ -324,6 +324,23 @@ async def test_client_that_leaves_among_comments_frees_its_place() -> None:
         assert waits(world, "cold-start", "left") == 1
 
 
+async def test_gateways_own_fault_after_comments_never_looks_like_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Pod("a", models={MODEL}) as pod, running(comment_seconds=0.02) as world:
+        serve(world.table)
+
+        def fail(*_: object, **__: object) -> bytes:
+            raise RuntimeError
+
+        monkeypatch.setattr("taskfleet.gateway.call.Call.body_for", fail)
+        async with world.post(stream=True, headers=COMMENTS) as response:
+            await asyncio.wait_for(response.content.readuntil(b"\n\n"), 20)
+            place(world.table, pod)
+            with pytest.raises(aiohttp.ClientError):
+                await asyncio.wait_for(response.content.read(), 20)
+        await until(lambda: world.gateway.api.open_requests == 0)
+        assert world.figure("requests_total", **TASK, revision="vendor-1", code="500") == 1
+
+
 async def test_conditions_of_other_types_and_shapes_are_read_over() -> None:
     assert task(conditions=[]).cannot_start is None
     assert task(conditions=[unavailable("Unschedulable") | {"type": "Ready"}]).cannot_start is None
