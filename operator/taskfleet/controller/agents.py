@@ -140,6 +140,13 @@ class AgentConnections:
         self._heard(connection, state)
         return state
 
+    async def refresh(self, pool: PoolKey) -> None:
+        """Looks at the pods that were working on something when they were heard last; one that can't be asked stays as it was heard."""
+        busy = [view.pod for view in self.views(pool) if view.state is not None and view.state.in_flight]
+        for result in await asyncio.gather(*(self.look(pool, pod) for pod in busy), return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, AgentUnreachableError | AgentRefusedError):
+                raise result
+
     async def drain(self, pool: PoolKey, pod: str, request: DrainRequest) -> DrainReply:
         """Whether the pod lets nothing in from now on. Raises AgentUnreachableError (it may have accepted), AgentOutdatedError, AgentRefusedError."""
         body = request.model_dump_json(by_alias=True).encode()

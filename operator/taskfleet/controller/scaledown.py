@@ -68,22 +68,24 @@ class ScaleDown:
         """
         if wanted >= pool.spec.replicas:
             return Prepared()
-        key = PoolKey(pool.metadata.namespace, pool.metadata.name)
-        loads = [PodLoad(pod=pod) for pod in pods] if wanted == 0 else await asyncio.gather(*(self._load(key, pod) for pod in pods))
-        plan = planning.plan(loads, current=pool.spec.replicas, wanted=wanted)
-        if plan.ask:
-            answers = await self._close(key, plan, idle_seconds)
-            if isinstance(answers, Refused):
-                return answers
-            return Prepared(plan.leaving, answers)
+        if wanted > 0:
+            return Prepared(await self.mark(pool, pods, current=pool.spec.replicas, wanted=wanted))
+        plan = planning.plan([PodLoad(pod=pod) for pod in pods], current=pool.spec.replicas, wanted=wanted)
+        answers = await self._close(_key(pool), plan, idle_seconds)
+        return answers if isinstance(answers, Refused) else Prepared(plan.leaving, answers)
+
+    async def mark(self, pool: ModelPool, pods: Sequence[PodView], *, current: int, wanted: int) -> tuple[str, ...]:
+        """Tells Kubernetes which pods go first, the emptiest of this moment, and returns them; for a pool that keeps some. Raises RetryError."""
+        key = _key(pool)
+        plan = planning.plan(await asyncio.gather(*(self._load(key, pod) for pod in pods)), current=current, wanted=wanted)
         for pod in pods:
             if pod.name in plan.costs:
                 await self._write(key, pod, plan.costs[pod.name])
-        return Prepared(plan.leaving)
+        return plan.leaving
 
     async def release(self, pool: ModelPool, prepared: Prepared) -> None:
         """The replicas were not written after all: pods that let nothing in do so again."""
-        await self._reopen(PoolKey(pool.metadata.namespace, pool.metadata.name), prepared.closed)
+        await self._reopen(_key(pool), prepared.closed)
 
     async def _load(self, key: PoolKey, pod: PodView) -> PodLoad:
         try:
@@ -143,3 +145,7 @@ def _objection(pod: str, answer: DrainReply | str, *, must_answer: bool) -> str 
     if answer.in_flight:
         return f"pod {pod} has {answer.in_flight} requests in flight"
     return f"pod {pod} has been idle for {answer.idle_seconds:.0f} s only"
+
+
+def _key(pool: ModelPool) -> PoolKey:
+    return PoolKey(pool.metadata.namespace, pool.metadata.name)

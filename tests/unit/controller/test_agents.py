@@ -285,6 +285,27 @@ async def test_counts_in_flight_are_those_of_the_moment_that_they_are_asked_for(
     assert world.changes == [POOL], "nothing to decide anew"
 
 
+async def test_pods_that_were_busy_when_heard_last_are_looked_at_again(world: _World) -> None:
+    world.agent.in_flight = 3
+    world.listen()
+    await until(lambda: len(world.agent.asked) == 2)
+    world.agent.in_flight = 0
+    world.agent.asked.clear()
+    await world.connections.refresh(POOL)
+    assert [view.state.in_flight for view in world.connections.views(POOL) if view.state] == [0]
+    await world.connections.refresh(POOL)
+    assert world.agent.asked == [f"GET {STATE_PATH}"], "one that was idle is left alone"
+
+
+async def test_busy_pod_that_cant_be_asked_stays_as_it_was_heard(world: _World) -> None:
+    world.agent.in_flight = 3
+    world.listen()
+    await until(lambda: len(world.agent.asked) == 2)
+    world.agent.accepts = "nobody's"
+    await world.connections.refresh(POOL)
+    assert [view.state.in_flight for view in world.connections.views(POOL) if view.state] == [3]
+
+
 async def test_an_idle_agent_drains_and_is_opened_again(world: _World) -> None:
     world.listen()
     accepted = await world.connections.drain(POOL, "p", DrainRequest(idle_seconds=5))
