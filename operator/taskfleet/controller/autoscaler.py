@@ -5,7 +5,7 @@ a thousand requests are one look. What is remembered is lost with the process; w
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -61,7 +61,7 @@ class _Pool:
 
 
 class Autoscaler:
-    """`agents` and `failures` tell by pool what its agents say, and which digests could not be looked up. `clock`: monotonic seconds."""
+    """`agents` and `failures` tell by pool what its agents say, and which digests could not be looked up; `refresh` asks busy agents anew. `clock`: monotonic seconds."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Autoscaler:
         fleet: Fleet,
         demand: Demand,
         agents: Callable[[PoolKey], tuple[AgentView, ...]],
+        refresh: Callable[[PoolKey], Awaitable[None]],
         failures: Callable[[str], tuple[ResolutionFailure, ...]],
         enqueue: Enqueue,
         now: Callable[[], datetime],
@@ -77,6 +78,7 @@ class Autoscaler:
         self._fleet = fleet
         self._demand = demand
         self._agents = agents
+        self._refresh = refresh
         self._failures = failures
         self._enqueue = enqueue
         self._now = now
@@ -97,6 +99,9 @@ class Autoscaler:
         if known is None or known.uid != pool.metadata.uid:
             known = self._pools[key.pool] = _Pool(pool.metadata.uid)
         snapshot = self._snapshot(key.pool, pool, serving_class)
+        if _disagree(snapshot.demand):
+            await self._refresh(key.pool)
+            snapshot = self._snapshot(key.pool, pool, serving_class)
         return self._decide(key.pool, snapshot, known)
 
     def decided(self, pool: ModelPool) -> int | None:
@@ -191,11 +196,16 @@ class Autoscaler:
         return found
 
     def _in_flight(self, key: PoolKey) -> int | None:
-        """What agents say that their pods are working on; it may be as old as their last answer."""
+        """What agents said that their pods are working on, when they were heard last."""
         views = self._agents(key)
         if any(view.state is None or view.error for view in views):
             return None
         return sum(view.state.in_flight for view in views if view.state is not None)
+
+
+def _disagree(demand: PoolDemand | None) -> bool:
+    """Do agents tell of requests of which no gateway knows? Agents tell when something else changes, so theirs may have ended up to a minute ago."""
+    return demand is not None and bool(demand.in_flight_at_pods) and not any(view.held or view.fast > 0 for view in demand.tasks)
 
 
 def _pause(snapshot: ScalingSnapshot, decision: ScalingDecision, before: float) -> float:

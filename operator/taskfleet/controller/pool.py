@@ -18,6 +18,7 @@ from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey
 from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.scaledown import ScaleDown
 from taskfleet.controller.trust import TrustSource
 from taskfleet.controller.writer import CHILDREN, RefusedError, Writer
 from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES
@@ -45,6 +46,7 @@ class PoolReconciler:
         agents: AgentConnections,
         resolutions: Resolutions,
         autoscaler: Autoscaler,
+        scale_down: ScaleDown,
         trust: TrustSource,
         settings: PoolSettings,
         now: Callable[[], datetime],
@@ -56,6 +58,7 @@ class PoolReconciler:
         self._agents = agents
         self._resolutions = resolutions
         self._autoscaler = autoscaler
+        self._scale_down = scale_down
         self._trust = trust
         self._settings = settings
         self._now = now
@@ -84,6 +87,10 @@ class PoolReconciler:
             self._resolutions.start(pool, resolution)
         refusal = None
         if plan.desired is not None:
+            if self._fleet.scaler_of(key):
+                deployment = self._fleet.deployment(key)
+                pods = [pod_view(body) for body in self._fleet.pods(key, pool.metadata.uid)]
+                await self._scale_down.follow(pool, deployment_view(deployment) if deployment is not None else None, pods)
             refusal = await self._apply_children(pool, plan.desired)
             # Children first: a pod that starts now must find the document in its ConfigMap.
             plan = self._plan(key, refusal)

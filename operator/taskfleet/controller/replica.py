@@ -115,6 +115,7 @@ class Replica:
             fleet=self._fleet,
             demand=demand,
             agents=self._agents.views,
+            refresh=self._agents.refresh,
             failures=self._resolutions.failures,
             enqueue=self._queue.add,
             now=_now,
@@ -146,12 +147,13 @@ class Replica:
             now=_now,
             gateway_url=settings.gateway_url,
         )
+        scale_down = ScaleDown(agents=self._agents, writer=writer)
         self._packing = PackingReconciler(
             fleet=self._fleet,
             writer=writer,
             resolutions=self._resolutions,
             autoscaler=self._autoscaler,
-            scale_down=ScaleDown(agents=self._agents, writer=writer),
+            scale_down=scale_down,
             refuse_pool=self._task_models.refuse_pool,
         )
         self._pools = PoolReconciler(
@@ -161,6 +163,7 @@ class Replica:
             agents=self._agents,
             resolutions=self._resolutions,
             autoscaler=self._autoscaler,
+            scale_down=scale_down,
             trust=self._trust,
             settings=settings.pool_settings,
             now=_now,

@@ -20,7 +20,7 @@ from taskfleet.kube.resources import PODS
 from taskfleet.logs import fields
 from taskfleet.planning import scaledown as planning
 from taskfleet.planning.scaledown import PodLoad
-from taskfleet.planning.snapshot import PodView
+from taskfleet.planning.snapshot import DeploymentView, PodView
 from taskfleet.resources.deletion_cost import deletion_cost
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,11 @@ class ScaleDown:
             if pod.name in plan.costs:
                 await self._write(key, pod, plan.costs[pod.name])
         return plan.leaving
+
+    async def follow(self, pool: ModelPool, deployment: DeploymentView | None, pods: Sequence[PodView]) -> None:
+        """Another autoscaler has written fewer replicas already, and the Deployment is about to follow: which pods go is still ours to say. Raises RetryError."""
+        if deployment is not None and 0 < pool.spec.replicas < deployment.replicas:
+            await self.mark(pool, pods, current=deployment.replicas, wanted=pool.spec.replicas)
 
     async def release(self, pool: ModelPool, prepared: Prepared) -> None:
         """The replicas were not written after all: pods that let nothing in do so again."""

@@ -32,6 +32,8 @@ class _World:
         self.demand: PoolDemand | None = PoolDemand(tasks=(), heard_since=LONG_AGO, complete=True)
         self.asked: list[tuple[str, ...]] = []
         self.agents: tuple[AgentView, ...] = ()
+        self.agents_now: tuple[AgentView, ...] | None = None  # what they would say if they were asked anew, where that is something else
+        self.refreshed = 0
         self.failures: tuple[ResolutionFailure, ...] = ()
         self.enqueued: list[tuple[ScalingKey | PoolKey | PackingKey, float]] = []
         self.cache = Cache()
@@ -47,11 +49,19 @@ class _World:
             fleet=self.fleet,
             demand=self,
             agents=lambda _: self.agents,
+            refresh=self.refresh,
             failures=lambda _: self.failures,
             enqueue=lambda key, *, after=0.0: self.enqueued.append((key, after)),
             now=lambda: BEGIN + timedelta(seconds=self.clock - 1000.0),
             clock=lambda: self.clock,
         )
+
+    async def refresh(self, pool: PoolKey) -> None:
+        """Agents are asked anew."""
+        assert pool == POOL
+        self.refreshed += 1
+        if self.agents_now is not None:
+            self.agents = self.agents_now
 
     def of(self, namespace: str, tasks: tuple[str, ...], *, stable_seconds: float) -> PoolDemand | None:
         assert (namespace, stable_seconds) == ("finance", 60)
@@ -319,6 +329,23 @@ async def test_requests_that_only_the_pods_know_of_keep_the_last_pod(world: _Wor
         if world.packing:
             break
     assert world.decided == 0
+
+
+async def test_agents_that_were_busy_when_heard_last_are_asked_anew_once_no_gateway_knows_of_a_request(world: _World) -> None:
+    """Counts in flight are no news, so what was heard last may be a minute old, and would keep the last pod for as long."""
+    world.pool(1)
+    world.pods(1)
+    world.agents = (AgentView(pod="tiny-0", state=_state(in_flight=2)),)
+    world.asks(2.0)
+    await world.look()
+    assert world.refreshed == 0, "gateways know of them"
+    world.agents_now = (AgentView(pod="tiny-0", state=_state(in_flight=0)),)
+    world.demand = PoolDemand(tasks=(), heard_since=LONG_AGO, complete=True)
+    for _ in range(400):
+        await world.look()
+        if world.packing:
+            break
+    assert (world.decided, world.refreshed) == (0, 1)
 
 
 async def test_a_new_leader_takes_nothing_away_before_it_has_seen_the_windows(world: _World) -> None:

@@ -16,7 +16,7 @@ from taskfleet.controller.queue import RetryError
 from taskfleet.controller.scaledown import HOLD_SECONDS, Prepared, Refused, ScaleDown
 from taskfleet.controller.writer import Writer
 from taskfleet.kube.errors import ForbiddenError, UnavailableError
-from taskfleet.planning.snapshot import PodView
+from taskfleet.planning.snapshot import DeploymentView, PodView
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import body, pool
 
@@ -150,6 +150,17 @@ async def test_agent_that_cant_be_asked_keeps_no_pool_big_and_its_pod_stays(worl
     world.agents.errors["a"] = AgentUnreachableError("pod a: timeout")
     world.agents.in_flight["b"] = 9
     assert await world.scale_down.prepare(tiny(2), world.pods(pod("a"), pod("b")), 1) == Prepared(leaving=("b",))
+
+
+@pytest.mark.parametrize(("deployment", "wanted", "marked"), [(3, 2, "b"), (2, 2, None), (3, 0, None), (2, 3, None), (None, 2, None)])
+async def test_where_another_autoscaler_wrote_the_replicas_the_emptiest_still_goes_first(
+    world: _World, deployment: int | None, wanted: int, marked: str | None
+) -> None:
+    world.agents.in_flight = {"a": 4, "b": 1, "c": 3}
+    view = DeploymentView(replicas=deployment) if deployment is not None else None
+    await world.scale_down.follow(tiny(wanted), view, world.pods(pod("a"), pod("b"), pod("c")))
+    assert [name for name in "abc" if world.cost(name) is not None] == ([marked] if marked else [])
+    assert world.agents.asked == []
 
 
 async def test_idle_pool_is_closed_before_it_goes_to_zero(world: _World) -> None:
