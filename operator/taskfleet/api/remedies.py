@@ -86,6 +86,7 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_objects": '`condition="Stalled",status="True"` above 0: somebody must act on these objects; their conditions say how. `condition="Available",status="False"`: tasks that can\'t answer.',
     "taskfleet_pool_replicas_actual": "Less than `taskfleet_pool_replicas_desired` for longer than a start takes: `taskfleet pool status` says what keeps pods from starting.",
     "taskfleet_pool_replicas_desired": "At the greatest `maxReplicas` of the pool's tasks for long: see the reason in `taskfleet_pool_scaling_info`; requests may wait for want of pods.",
+    "taskfleet_pool_requests": "By pool, from the leader alone: what pods are wanted for, and what an HPA or KEDA can follow. Far above `targetConcurrency` times the pods that are Ready: requests wait.",
     "taskfleet_pool_scaling_info": '`reason="AtMaximum"`: more is needed than `maxReplicas` allows. `reason="DemandUnknown"`: a gateway is not heard, and nothing is taken away until it is.',
     "taskfleet_pool_wakeups_total": "Each one let requests wait for a pod's start. Many an hour: raise `scaling.idleSeconds`, or keep a pod with `scaling.minReplicas: 1`.",
     "taskfleet_queue_depth": "Above 0 for minutes: the operator does not keep up, or a key fails again and again; see the next line.",

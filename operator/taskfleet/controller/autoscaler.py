@@ -13,6 +13,7 @@ from typing import Protocol
 from taskfleet.api.modelpool import ModelPool, ScalingReason
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import Scaling, TaskModel
+from taskfleet.controller import metrics
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
 from taskfleet.logs import fields
@@ -27,7 +28,7 @@ from taskfleet.resources.observed import pod_view
 log = logging.getLogger(__name__)
 
 # Requests that come one after the other are one look; the first one that waits for a pool at zero is one at once.
-GATHER_SECONDS = 0.25
+GATHER_SECONDS = 0.5
 # A pool without any request is looked at more and more seldom: what can change its size is heard of, or can wait for so long.
 QUIET_SECONDS = 10.0
 ASLEEP_SECONDS = 60.0
@@ -90,6 +91,7 @@ class Autoscaler:
         pool = self._fleet.pool(key.pool)
         if not isinstance(pool, ModelPool) or pool.metadata.deletion_timestamp is not None or self._fleet.is_ending(key.namespace):
             self._pools.pop(key.pool, None)
+            metrics.forget_pool(key.namespace, key.name)
             return None
         serving_class = self._fleet.serving_class(pool.spec.serving_class_name)
         if not isinstance(serving_class, ServingClass):
@@ -152,6 +154,8 @@ class Autoscaler:
 
     def _decide(self, key: PoolKey, snapshot: ScalingSnapshot, known: _Pool) -> float:
         pool, before, clock = snapshot.pool, known.decision, self._clock()
+        requests = sum(view.fast for view in snapshot.demand.tasks) if snapshot.demand is not None else 0.0
+        metrics.POOL_REQUESTS.labels(key.namespace, key.name).set(requests)
         decision = decide(snapshot, known.memory, now=self._now())
         known.memory, known.decision = decision.memory, decision
         if decision.replicas != pool.spec.replicas:

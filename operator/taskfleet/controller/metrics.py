@@ -38,6 +38,11 @@ ROLLBACK_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 
+POOL_REQUESTS = Gauge(
+    "taskfleet_pool_requests",
+    "Requests for a ModelPool's tasks at a time, waiting ones included: mean over some seconds, as the leader hears it from all gateways.",
+    ["namespace", "pool"],
+)
 WAKE_UPS = Counter("taskfleet_pool_wakeups", "Times that a ModelPool was woken from zero.", ["namespace", "pool"])
 
 ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
@@ -59,8 +64,9 @@ class PoolFigures:
 
 def forget_pool(namespace: str, pool: str) -> None:
     """The pool is gone, and so are its figures."""
-    with suppress(KeyError):
-        WAKE_UPS.remove(namespace, pool)
+    for metric in (WAKE_UPS, POOL_REQUESTS):
+        with suppress(KeyError):
+            metric.remove(namespace, pool)
 
 
 class FleetCollector(Collector):

@@ -180,7 +180,6 @@ class PoolReconciler:
     def _forget(self, key: PoolKey) -> None:
         uid = self._uids.pop(key, None)
         self._agents.forget(key)
-        metrics.forget_pool(key.namespace, key.name)
         if uid is not None:
             self._resolutions.forget(uid)
         for resource in (MODEL_POOLS, *CHILDREN):

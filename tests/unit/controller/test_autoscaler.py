@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from taskfleet.api.agent import AgentState, ArtifactKind, BaseReport, EngineReport
 from taskfleet.api.modelpool import ModelPool, ScalingReason
@@ -155,6 +156,17 @@ async def test_a_step_goes_to_packing_with_the_next_look(world: _World) -> None:
     await world.look()
     assert (world.decided, world.packing) == (4, True)
     assert world.asked[-1] == ("total", "vendor")
+
+
+async def test_what_another_autoscaler_can_follow_is_a_figure(world: _World) -> None:
+    world.pool(1)
+    world.asks(2.5)
+    await world.look()
+    labels = {"namespace": "finance", "pool": "tiny"}
+    assert REGISTRY.get_sample_value("taskfleet_pool_requests", labels) == 2.5
+    world.cache.remove(MODEL_POOLS, body("tiny", 99))
+    await world.autoscaler.reconcile(LOOK)
+    assert REGISTRY.get_sample_value("taskfleet_pool_requests", labels) is None
 
 
 async def test_what_packing_has_not_written_yet_is_asked_of_it_again(world: _World) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from taskfleet.api.modelpool import ScalingReason, ScalingStatus
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory
+from taskfleet.planning.pool import plan
 from taskfleet.planning.scalingstatus import (
     REASON_SECONDS,
     SOON_SECONDS,
@@ -12,7 +13,8 @@ from taskfleet.planning.scalingstatus import (
     scaling_status,
     seconds_until_told,
 )
-from tests.unit.planning.builders import NOW
+from taskfleet.planning.snapshot import PoolSnapshot
+from tests.unit.planning.builders import NOW, key_for, pool_of, task_model
 
 
 def decision(replicas: int, reason: ScalingReason = ScalingReason.STEADY, message: str = "3.1 requests at a time") -> ScalingDecision:
@@ -68,3 +70,14 @@ def test_a_long_message_fits_the_status() -> None:
     found = scaling_status(None, decision(1, message="x" * 5000), now=NOW)
     assert found is not None
     assert len(found.message) == 1024
+
+
+def test_the_plan_of_a_pool_tells_it_beside_its_conditions() -> None:
+    pool = pool_of(key=key_for(task_model()), replicas=2)
+    before = pool.model_copy(update={"status": pool.status.model_copy(update={"scaling": status(0, "AtZero")})})
+    found = plan(PoolSnapshot(pool=before, serving_class=None, scaling=decision(2, ScalingReason.WOKEN, "woken from zero")), now=NOW)
+    assert found.status is not None
+    assert found.status.scaling == status(2, "Woken", message="woken from zero", at="2026-01-01T12:00:00Z")
+    assert [event.reason for event in found.events][-1] == "Woken"
+    told = before.model_copy(update={"status": found.status})
+    assert plan(PoolSnapshot(pool=told, serving_class=None), now=NOW).status == found.status
