@@ -24,6 +24,9 @@ ARTIFACTS_OFFERED = "true"
 # Annotations.
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # "true" on at most one ServingClass
 
+# Kubernetes' own, on pods: where a ReplicaSet gets smaller, of its Ready pods those with the lowest value go first.
+ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
 # On TaskModels, by people and pipelines. Each value names the revision that is meant, so that it means nothing to another one, and counts once however often it is applied.
 # Removing `pause` resumes; `promote` has `@N` (go on to step N) or `@full` behind the revision; `retry` anything behind an @, so that a second retry can be told from the first.
 ANNOTATION_PAUSE = f"{GROUP}/pause"

@@ -82,7 +82,8 @@ def test_the_charts_rights_are_enough_and_all_of_them_are_used(
     # A claim that is offered while the operator runs.
     api.apply(claim(namespace, "models", offered=True))
     from_claim = put("spec.adapter.source", "pvc://models/two")
-    api.apply(changed(task_model(namespace, "two"), put("spec.servingClassName", "rights"), from_claim))
+    mounted = changed(task_model(namespace, "two"), put("spec.servingClassName", "rights"), from_claim)
+    api.apply(mounted)
     operator.brings(lambda: is_true(api.get(TASK_MODEL, "two", namespace), "Accepted"), what="the claim is known")
 
     # Another version, with a gate before it; all children lost, all tasks gone: what else the operator writes and deletes.
@@ -108,6 +109,13 @@ def test_the_charts_rights_are_enough_and_all_of_them_are_used(
         api.apply(changed(gated, put("spec.evaluation.metric", "FieldF1")))
         operator.brings(lambda: [job["metadata"]["uid"] for job in api.list(JOB, namespace)] not in ([], [first]), what="another Job")
         operator.brings(lambda: ("delete", "batch", "jobs") in entitled.proxy.used(), what="the first Job is deleted")
+        # A pool that gets smaller: Kubernetes is told which of its pods goes.
+        for pods in (2, 1):
+            size = put("spec.scaling", {"minReplicas": pods, "maxReplicas": pods})
+            for task in (changed(gated, put("spec.evaluation.metric", "FieldF1")), mounted):
+                api.apply(changed(task, size))
+            operator.brings(partial(pods_are, api_server, pool, namespace, pods), what=f"the pool has {pods} pods")
+        assert ("patch", "", "pods") in entitled.proxy.used()
     # The last member of a pool leaves it.
     api.delete(TASK_MODEL, "two", namespace)
     api.apply(changed(task_model(namespace, "one"), put("spec.servingClassName", "rights"), put("spec.base.revision", "v2")))
@@ -164,6 +172,12 @@ def test_a_missing_right_is_told_and_got_over(api_server: ApiServer, entitled: E
 
 def ready_condition(api_server: ApiServer, kind: Kind, name: str, namespace: str) -> Object | None:
     return condition(api_server.api.get(kind, name, namespace), "Ready")
+
+
+def pods_are(api_server: ApiServer, pool: str, namespace: str, count: int) -> bool:
+    """As many are wanted, and the operator has seen at least so many."""
+    found = api_server.api.get(POOL, pool, namespace)
+    return bool(found["spec"]["replicas"] == count and found.get("status", {}).get("replicas", 0) >= count)
 
 
 def versions(api_server: ApiServer, namespace: str) -> set[str]:

@@ -14,13 +14,16 @@ from aiohttp import web
 from taskfleet import names
 from taskfleet.api.agent import (
     DESIRED_PATH,
+    DRAIN_PATH,
     RESOLVE_PATH,
     STATE_PATH,
+    UNDRAIN_PATH,
     AdapterPhase,
     AdapterReport,
     AgentState,
     BaseReport,
     DesiredState,
+    DrainReply,
     EngineReport,
     ResolveReply,
     ResolveRequest,
@@ -49,6 +52,7 @@ class FleetAgents:
         application.add_routes(
             [web.put(DESIRED_PATH, self._put_desired), web.get(STATE_PATH, self._get_state), web.post(RESOLVE_PATH, self._resolve)]
         )
+        application.add_routes([web.post(DRAIN_PATH, self._drain), web.post(UNDRAIN_PATH, self._get_state)])
         self._runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
         await self._runner.setup()
         for address in self._agents:
@@ -93,6 +97,10 @@ class FleetAgents:
     async def _resolve(self, request: web.Request) -> web.Response:
         wanted = ResolveRequest.model_validate_json(await request.read())
         return _answer(ResolveReply(digest=f"sha256:{hashlib.sha256(f'{wanted.source} {wanted.version}'.encode()).hexdigest()}"))
+
+    async def _drain(self, _request: web.Request) -> web.Response:
+        """Nobody asks these pods anything, so they are idle."""
+        return _answer(DrainReply(accepted=True, in_flight=0, idle_seconds=time.monotonic()))
 
     def _of(self, request: web.Request) -> _Agent:
         assert request.transport is not None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,13 +17,16 @@ import pytest_asyncio
 
 from taskfleet.api.agent import (
     DESIRED_PATH,
+    DRAIN_PATH,
     FILE_PATH,
     MANIFEST_PATH,
     RESOLVE_PATH,
     STATE_PATH,
+    UNDRAIN_PATH,
     AdapterPhase,
     AgentProblem,
     DesiredAdapter,
+    DrainReply,
 )
 from tests.engine import issuer
 from tests.engine.adapter_files import write_adapter
@@ -84,6 +88,7 @@ async def test_every_door_is_closed_to_whoever_has_the_wrong_token(pod: Pod, ven
     }
     doors = {("POST", path): gateway for path in INFERENCE}
     doors |= {("PUT", DESIRED_PATH): operator, ("GET", STATE_PATH): operator, ("POST", RESOLVE_PATH): operator}
+    doors |= {("POST", DRAIN_PATH): operator, ("POST", UNDRAIN_PATH): operator}
     doors |= {("GET", path): peer for path in copies_of(vendor)}
     for (method, path), right in doors.items():
         for name, (token, expected) in strangers.items():
@@ -239,6 +244,116 @@ async def test_drain_lets_nothing_in_and_answers_when_the_last_request_has_ended
 
 async def draining(pod: Pod) -> bool:
     return (await pod.state()).draining
+
+
+async def drain(pod: Pod, idle_seconds: float = 0.0, hold_seconds: float = 30.0) -> DrainReply:
+    """Asks for it as the operator does before it scales the pool to zero."""
+    body = {"idleSeconds": idle_seconds, "holdSeconds": hold_seconds}
+    async with pod.session.post(pod.url + DRAIN_PATH, json=body, headers=pod.as_operator()) as answer:
+        reply = DrainReply.model_validate(await answer.json())
+        assert answer.status == (200 if reply.accepted else 409)
+        return reply
+
+
+async def undrain(pod: Pod) -> None:
+    assert await status(pod, "POST", UNDRAIN_PATH, pod.as_operator()) == 200
+
+
+async def test_idle_pod_is_drained_at_once_and_kept_at_once(pod: Pod, vendor: DesiredAdapter) -> None:
+    await until(lambda: in_flight(pod, 0), limit=WAIT)
+    assert (await drain(pod)).accepted
+    code, body = await pod.ask(vendor.engine_name)
+    assert (code, body["error"]["code"]) == (421, "not-here")
+    assert await pod.ready(), "nothing of the pod is to change before the operator has written that it goes"
+    assert (await drain(pod)).accepted, "it may be asked for longer"
+    await undrain(pod)
+    assert (await pod.ask(vendor.engine_name))[0] == 200
+
+
+async def test_pod_in_use_is_not_drained_and_says_so(pod: Pod, vendor: DesiredAdapter) -> None:
+    asking = asyncio.create_task(pod.ask(vendor.engine_name, sim={"token_ms": 400}))
+    await until(lambda: in_flight(pod, 1), limit=WAIT)
+    assert await drain(pod) == DrainReply(accepted=False, in_flight=1, idle_seconds=0)
+    assert (await pod.ask(vendor.engine_name))[0] == 200, "a refused drain turns nobody away"
+    assert (await asking)[0] == 200
+    refused = await drain(pod, idle_seconds=3600)
+    assert not refused.accepted
+    assert 0 <= refused.idle_seconds < 3600
+    absurd: list[object] = [{}, {"idleSeconds": -1}, {"idleSeconds": 1, "holdSeconds": 10_000}, []]
+    for body in absurd:
+        assert await status(pod, "POST", DRAIN_PATH, pod.as_operator(), body) == 400
+    assert (await pod.ask(vendor.engine_name))[0] == 200
+
+
+async def test_drain_of_an_operator_that_has_died_ends_by_itself(pod: Pod, vendor: DesiredAdapter) -> None:
+    await until(lambda: in_flight(pod, 0), limit=WAIT)
+    assert (await drain(pod, hold_seconds=1.0)).accepted
+
+    async def serves() -> bool:
+        return (await pod.ask(vendor.engine_name))[0] == 200
+
+    await until(serves, limit=WAIT)
+
+
+async def test_drain_at_the_pods_end_is_not_ended_by_an_operator_that_keeps_the_pod(pod: Pod, vendor: DesiredAdapter) -> None:
+    (pod.path("run") / "drain").touch()
+    await until(lambda: draining(pod), limit=WAIT)
+    assert (await drain(pod)).accepted
+    await undrain(pod)
+    assert (await pod.ask(vendor.engine_name))[0] == 421
+    # And the other way round: a new engine in the pod opens no pod that the operator was promised.
+    assert (await drain(pod, hold_seconds=600)).accepted
+    assert pod.engine is not None
+    pod.engine.stop()
+    await pod.start_engine()
+    await until(pod.ready, limit=WAIT)
+    await pod.reach({"vendor-v1": AdapterPhase.PROVEN})
+    assert (await pod.ask(vendor.engine_name))[0] == 421
+    await undrain(pod)
+    assert (await pod.ask(vendor.engine_name))[0] == 200
+
+
+async def test_of_many_requests_while_a_drain_is_asked_each_is_answered_or_sent_elsewhere(pod: Pod, vendor: DesiredAdapter) -> None:
+    """The race that decides about scaling to zero: a request is counted and refuses the drain, or finds it accepted."""
+    codes: Counter[int] = Counter()
+    accepted, refused = 0, 0
+    done = asyncio.Event()
+
+    async def caller(number: int) -> None:
+        while not done.is_set():
+            code, _ = await pod.ask(vendor.engine_name, max_tokens=1)
+            codes[code] += 1
+            # Gaps of many lengths, so that the pod is idle for moments, and all of them end at different times.
+            await asyncio.sleep(0.002 * (number % 7))
+
+    callers = [asyncio.create_task(caller(number)) for number in range(3)]
+    try:
+        async with asyncio.timeout(WAIT):
+            while accepted < 20 or refused < 20 or not codes[421]:
+                if not (await drain(pod, hold_seconds=600)).accepted:
+                    refused += 1
+                    continue
+                accepted += 1
+                served = await answered(pod)
+                for _ in range(3):
+                    # Whatever came meanwhile was sent elsewhere before it was counted.
+                    state = await pod.state()
+                    assert state.in_flight == 0
+                assert await answered(pod) == served, "nothing was let in"
+                await undrain(pod)
+    finally:
+        done.set()
+        await asyncio.gather(*callers)
+        await undrain(pod)
+    assert codes.keys() == {200, 421}
+    assert codes[200] > refused / 10
+
+
+async def answered(pod: Pod) -> float:
+    """Requests that the agent has answered otherwise than by sending them elsewhere."""
+    async with pod.session.get(pod.url + "/metrics") as answer:
+        lines = [line for line in (await answer.text()).splitlines() if line.startswith("taskfleet_agent_requests_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if 'code="421"' not in line)
 
 
 async def test_drain_does_not_wait_longer_than_it_may(tmp_path: Path, registry: RegistryProcess) -> None:

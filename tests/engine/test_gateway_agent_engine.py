@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskfleet.api.agent import AdapterPhase
+from taskfleet.api.agent import DRAIN_PATH, UNDRAIN_PATH, AdapterPhase
 from tests.engine.agent_pod import NAMESPACE, UID, running_pod
 from tests.engine.gateway_fleet import OTHER_UID, Load, PoolTokens, ask, hold_everywhere, place, route, two_pods, version
 from tests.engine.running import TINY_MODEL
@@ -116,6 +116,39 @@ async def test_drain_of_a_pod_loses_no_request(world: World, registry: RegistryP
             place(world, pods[1])
             pods[0].stop()
             await load.goes_on()
+        assert not load.failures
+
+
+async def test_request_that_comes_while_the_last_pod_lets_nothing_in_waits_and_is_answered(
+    world: World, registry: RegistryProcess, tmp_path: Path
+) -> None:
+    """A-05: the operator has begun to scale the pool to zero."""
+    async with running_pod(tmp_path, registry, TINY_MODEL / "base") as pod:
+        vendor = version(pod, tmp_path, "vendor", "v1", seed=1)
+        await hold_everywhere((pod,), vendor)
+        route(world, "vendor", vendor)
+        place(world, pod)
+        load = Load(world, "finance/vendor")
+
+        async def accepted() -> bool:
+            async with pod.session.post(
+                pod.url + DRAIN_PATH, json={"idleSeconds": 0, "holdSeconds": 600}, headers=pod.as_operator()
+            ) as answer:
+                return answer.status == 200
+
+        async def waits() -> bool:
+            return world.figure("held_requests") == 1
+
+        async with load.running(clients=1):
+            for _ in range(5):
+                await load.goes_on(more=5)
+                await until(accepted, limit=60)
+                answers = len(load.answers)
+                await until(waits, limit=60)
+                assert len(load.answers) <= answers + 1, "one may have been on its way back to the client"
+                async with pod.session.post(pod.url + UNDRAIN_PATH, headers=pod.as_operator()) as answer:
+                    assert answer.status == 200
+            await load.goes_on(more=5)
         assert not load.failures
 
 

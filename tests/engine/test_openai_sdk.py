@@ -332,6 +332,31 @@ async def test_sdk_retries_after_503_when_it_is_told_to(client: openai.AsyncOpen
     assert (await asyncio.wait_for(patient, 60)).choices
 
 
+async def test_sdk_reads_over_comments_while_it_waits(pod: Pod, vendor: Version) -> None:
+    wish: Any = {"extra_headers": {"x-taskfleet-keep-alive": "comments"}, "stream": True}
+    async with running(tokens=PoolTokens(), access=Key(), hold_seconds=60, comment_seconds=0.05) as world:
+        route(world, "vendor", vendor)
+        async with openai.AsyncOpenAI(base_url=f"{world.url}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+            chat, response = client.chat.completions, client.responses
+            streams = [await chat.create(model=MODEL, messages=messages(), **wish), await response.create(model=MODEL, input="x", **wish)]
+            assert world.figure("held_requests") == 2
+            place(world, pod)
+            for stream in streams:
+                assert [event async for event in stream]
+
+
+async def test_deadline_after_comments_is_the_sdks_own_error(vendor: Version) -> None:
+    wish: Any = {"extra_headers": {"x-taskfleet-keep-alive": "comments"}, "stream": True}
+    async with running(tokens=PoolTokens(), access=Key(), hold_seconds=0.3, comment_seconds=0.05) as world:
+        route(world, "vendor", vendor)
+        async with openai.AsyncOpenAI(base_url=f"{world.url}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+            stream = await client.chat.completions.create(model=MODEL, messages=messages(), **wish)
+            with pytest.raises(openai.APIError) as late:
+                async for _ in stream:
+                    pass
+            assert late.value.code == "model_unavailable"
+
+
 async def running_in(pod: Pod) -> float:
     """Requests that the engine itself says it works on."""
     async with aiohttp.ClientSession() as session, session.get(f"{pod.engine_url}/metrics") as answer:

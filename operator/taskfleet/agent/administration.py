@@ -1,4 +1,4 @@
-"""What only the operator may ask: the desired document in, the state out, and which bytes stand behind a version."""
+"""What only the operator may ask: the desired document in, the state out, which bytes stand behind a version, and whether an idle pod may go."""
 
 import logging
 import math
@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from taskfleet.agent.board import Board
 from taskfleet.agent.desired import DesiredDocument, Offer
+from taskfleet.agent.idle_drain import IdleDrain
 from taskfleet.agent.problems import require
 from taskfleet.agent.staging import Staging
 from taskfleet.agent.tokens import Caller, TokenVerifier
-from taskfleet.api.agent import AgentProblem, DesiredState, ResolveRequest
+from taskfleet.api.agent import AgentProblem, DesiredState, DrainRequest, ResolveRequest
 from taskfleet.api.conditions import Reason
 from taskfleet.api.fields import Model
 from taskfleet.artifacts.errors import ArtifactError
@@ -50,12 +51,14 @@ class Administration:
         document: DesiredDocument,
         board: Board,
         staging: Staging,
+        idle_drain: IdleDrain,
         taken_up: Callable[[DesiredState], None],
     ) -> None:
         self._verifier = verifier
         self._document = document
         self._board = board
         self._staging = staging
+        self._idle_drain = idle_drain
         self._taken_up = taken_up
 
     async def put_desired(self, request: web.Request) -> web.Response:
@@ -101,9 +104,23 @@ class Administration:
             return _problem(status, error.reason, str(error), permanent=error.permanent)
         return _answer(reply)
 
+    async def drain(self, request: web.Request) -> web.Response:
+        require(self._verifier, request, Caller.OPERATOR)
+        try:
+            wanted = DrainRequest.model_validate_json(await request.read())
+        except ValidationError as error:
+            return _problem(400, Reason.INVALID_SPEC, f"no drain request: {error.errors(include_input=False)[0]['msg']}", permanent=True)
+        reply = self._idle_drain.ask(wanted)
+        return _answer(reply, status=200 if reply.accepted else 409)
 
-def _answer(content: Model) -> web.Response:
-    return web.Response(body=orjson.dumps(content.to_json()), content_type="application/json")
+    async def undrain(self, request: web.Request) -> web.Response:
+        require(self._verifier, request, Caller.OPERATOR)
+        self._idle_drain.end()
+        return _answer(self._board.state())
+
+
+def _answer(content: Model, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(content.to_json()), content_type="application/json")
 
 
 def _problem(status: int, reason: Reason, message: str, *, permanent: bool) -> web.Response:

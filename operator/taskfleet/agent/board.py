@@ -10,7 +10,7 @@ from taskfleet.api.conditions import Reason
 
 
 class Board:
-    """Every change of anything but counts in flight gives a new version."""
+    """Every change of anything but counts in flight, and the time without any, gives a new version."""
 
     def __init__(self, pod: str, flights: Flights) -> None:
         self._pod = pod
@@ -93,6 +93,7 @@ class Board:
             engine=self.engine,
             adapters=tuple(adapters),
             in_flight=self._flights.total,
+            idle_seconds=round(self._flights.idle_seconds, 3),
         )
 
     async def newer_than(self, version: int, *, seconds: float) -> AgentState:

@@ -12,6 +12,7 @@ from taskfleet.agent import signs
 from taskfleet.agent.board import Board
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
+from taskfleet.agent.idle_drain import IdleDrain
 from taskfleet.agent.pace import Pace
 from taskfleet.logs import fields
 
@@ -21,10 +22,13 @@ log = logging.getLogger(__name__)
 class Drain:
     """While it is on, requests are answered with 421, so that the gateway asks another pod."""
 
-    def __init__(self, *, folder: Path, flights: Flights, board: Board, watch: EngineWatch, pace: Pace, seconds: float) -> None:
+    def __init__(
+        self, *, folder: Path, flights: Flights, idle: IdleDrain, board: Board, watch: EngineWatch, pace: Pace, seconds: float
+    ) -> None:
         self._asked = folder / signs.DRAIN
         self._done = folder / signs.DRAINED
         self._flights = flights
+        self._idle = idle
         self._board = board
         self._watch = watch
         self._pace = pace
@@ -34,7 +38,8 @@ class Drain:
 
     @property
     def on(self) -> bool:
-        return self._board.draining
+        """Is nothing to be let in, for whichever reason?"""
+        return self._board.draining or self._idle.on
 
     def prepare(self) -> None:
         """Removes an answer without a question: it would answer the next preStop before anything has drained."""

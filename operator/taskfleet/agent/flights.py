@@ -1,17 +1,25 @@
 """Counts requests in flight, by model, exactly: a drain and an unload wait for them."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Flights:
     """For one event loop. A request that was let in is counted in the same step, with no await between, so none slips by a drain that looks at the count."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._counts: dict[str, int] = {}
         self._landed = asyncio.Event()
+        self._idle_since = clock()
         self.total = 0
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long nothing has been in flight: since the last request ended, or since the start, as of the time before nothing is known."""
+        return 0.0 if self.total else self._clock() - self._idle_since
 
     def count(self, model: str) -> int:
         """Requests of one model."""
@@ -26,6 +34,7 @@ class Flights:
             yield
         finally:
             self.total -= 1
+            self._idle_since = self._clock()
             if left := self._counts[model] - 1:
                 self._counts[model] = left
             else:

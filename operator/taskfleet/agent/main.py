@@ -19,6 +19,7 @@ from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.farewell import Farewell
 from taskfleet.agent.flights import Flights
+from taskfleet.agent.idle_drain import IdleDrain
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.pace import Pace
 from taskfleet.agent.peers import Peers
@@ -85,6 +86,7 @@ class Agent:
         engine_url = f"http://127.0.0.1:{settings.engine_port}"
         engine = driver(settings.engine_type).client(session, engine_url)
         flights = Flights()
+        self._idle_drain = IdleDrain(flights)
         self.board = Board(settings.pod_name, flights)
         metrics = AgentMetrics(self.board)
         self._store = Store(settings.store)
@@ -131,7 +133,13 @@ class Agent:
             tasks,
         )
         self.drain = Drain(
-            folder=settings.run, flights=flights, board=self.board, watch=self._watch, pace=pace, seconds=settings.drain_seconds
+            folder=settings.run,
+            flights=flights,
+            idle=self._idle_drain,
+            board=self.board,
+            watch=self._watch,
+            pace=pace,
+            seconds=settings.drain_seconds,
         )
         self.farewell = Farewell(
             document=self._document,
@@ -162,7 +170,12 @@ class Agent:
                 metrics=metrics,
             ),
             administration=Administration(
-                verifier=self._verifier, document=self._document, board=self.board, staging=self._staging, taken_up=self._take_up
+                verifier=self._verifier,
+                document=self._document,
+                board=self.board,
+                staging=self._staging,
+                idle_drain=self._idle_drain,
+                taken_up=self._take_up,
             ),
             copies=self._copies,
             watch=self._watch,

@@ -11,6 +11,7 @@ from taskfleet.agent.proxy import Proxy
 from taskfleet.agent.readiness import Readiness
 from taskfleet.api.agent import (
     DESIRED_PATH,
+    DRAIN_PATH,
     ENGINE_HEALTH_PATH,
     FILE_PATH,
     LIVE_PATH,
@@ -19,6 +20,7 @@ from taskfleet.api.agent import (
     READY_PATH,
     RESOLVE_PATH,
     STATE_PATH,
+    UNDRAIN_PATH,
 )
 
 
@@ -55,6 +57,8 @@ def application(
     app.router.add_put(DESIRED_PATH, administration.put_desired)
     app.router.add_get(STATE_PATH, administration.get_state, allow_head=False)
     app.router.add_post(RESOLVE_PATH, administration.resolve)
+    app.router.add_post(DRAIN_PATH, administration.drain)
+    app.router.add_post(UNDRAIN_PATH, administration.undrain)
     # For the tokens of the pool's own pods.
     app.router.add_get(MANIFEST_PATH, copies.manifest, allow_head=False)
     app.router.add_get(FILE_PATH, copies.file, allow_head=False)

@@ -18,6 +18,8 @@ TRUST_KEY = "trust.json"
 # Routes of the agent's administration, for the operator's token only.
 DESIRED_PATH = "/agent/v1/desired"  # PUT DesiredState; 200 AgentState, 409 where a newer one or another UID is in force
 STATE_PATH = "/agent/v1/state"  # GET AgentState; ?after=VERSION&wait=SECONDS answers when version > after, or after the wait (at most 60)
+DRAIN_PATH = "/agent/v1/drain"  # POST DrainRequest; DrainReply with 200 where it was accepted, with 409 where not
+UNDRAIN_PATH = "/agent/v1/undrain"  # POST; 200 AgentState; ends an accepted drain, and no other
 RESOLVE_PATH = "/agent/v1/resolve"  # POST ResolveRequest; 200 ResolveReply, 4xx/5xx AgentProblem
 # For the tokens of the pool's own pods only: copies of what is in this pod's store. `shelf` is `base` or `adapters`.
 MANIFEST_PATH = (
@@ -128,7 +130,7 @@ class EngineReport(Model):
 
 
 class AgentState(Model):
-    """What one pod reports. `version` grows with every change of anything but the counts in flight."""
+    """What one pod reports. `version` grows with every change of anything but the counts in flight and the time without any."""
 
     pod: str
     pool_uid: str
@@ -140,6 +142,26 @@ class AgentState(Model):
     engine: EngineReport
     adapters: tuple[AdapterReport, ...] = ()
     in_flight: int = 0
+    # How long nothing has been in flight; at most the agent's own age. None: an agent of an earlier version, which does not measure it.
+    idle_seconds: float | None = None
+
+
+class DrainRequest(Model):
+    """Let nothing in any more, if nothing is in flight and nothing has been for `idle_seconds`.
+
+    An accepted drain ends by itself after `hold_seconds`: whoever asked may die before the pod's end is written. Asking again holds on for as long anew.
+    """
+
+    idle_seconds: Annotated[float, Field(ge=0, le=604_800)]
+    hold_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+
+class DrainReply(Model):
+    """What the agent decided, and on which figures. Once it has accepted, inference requests are answered with 421."""
+
+    accepted: bool
+    in_flight: int
+    idle_seconds: float  # as AgentState's
 
 
 class ArtifactKind(StrEnum):

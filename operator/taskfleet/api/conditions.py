@@ -82,6 +82,42 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"  # an object that is not the operator's has the name that one of its own needs; the message names it
 
 
+# With these, Available=False does not pass by itself: no request waits for it, each is told at once (gateway). Not among them: containers that keep failing, because the next
+# start may be the good one.
+CANNOT_START = frozenset(
+    {
+        # the spec, and what it names
+        Reason.INVALID_SPEC,
+        Reason.INVALID_SCHEMA,
+        Reason.UNSUPPORTED_SOURCE,
+        Reason.CLAIM_NOT_OFFERED,
+        Reason.NO_DEFAULT_CLASS,
+        Reason.CLASS_NOT_FOUND,
+        Reason.CLASS_NOT_ALLOWED,
+        Reason.CLASS_INVALID,
+        Reason.SUSPENDED,
+        # the adapter, or the base
+        Reason.SOURCE_NOT_ALLOWED,
+        Reason.ARTIFACT_NOT_FOUND,
+        Reason.ARTIFACT_INVALID,
+        Reason.ENGINE_REJECTED,
+        Reason.DIGEST_MISMATCH,
+        Reason.CREDENTIALS_MISSING,
+        Reason.STORE_FULL,
+        # the pods
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_UNAVAILABLE,
+        Reason.POD_REFUSED,
+        Reason.API_REFUSED,
+        Reason.NAME_TAKEN,
+        # the first version, which nothing stands in for
+        Reason.CANDIDATE_FAILED,
+        Reason.GATE_FAILED,
+        Reason.ABORTED,
+    }
+)
+
+
 class Condition(Model):
     """As metav1.Condition, with its own observedGeneration."""
 

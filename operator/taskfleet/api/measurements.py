@@ -60,17 +60,25 @@ class RevisionCounts(Model):
 
 
 class TaskDemand(Model):
-    """One task at one gateway replica, now."""
+    """One task at one gateway replica: now, and since its process began. Neither mirrored requests nor those of evaluations are demand.
+
+    A task with a request under way is told in every line, because its `busy_seconds` grow. One that was deleted is told once with nothing, and begins anew if it comes back.
+    """
 
     namespace: str
     task_model: str
     held: int = 0  # requests that wait for a pod
-    in_flight: int = 0  # requests at a pod, shadows not among them
+    in_flight: int = 0  # requests at a pod
+    # The integral of held + in_flight over time, to the millisecond: its growth by the time that it took is the mean concurrency, exactly, however short the requests.
+    busy_seconds: float = 0.0
+    arrivals: int = 0  # requests of callers who may ask, refused ones included (too many wait, no pod can start)
+    last_request_seconds: float | None = None  # the process's age when it last had one; now, where one is under way; None: never
 
 
 class MeasurementBatch(Model):
     """One line: the first has everything, each later one what has changed."""
 
     replica: Annotated[str, Field(max_length=64)]
+    uptime_seconds: float = 0.0  # the process's age when the line was written, to the millisecond
     revisions: tuple[RevisionCounts, ...] = ()
     demand: tuple[TaskDemand, ...] = ()

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from taskfleet.api.conditions import Conditions
 from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, Uid, VersionName, rules
-from taskfleet.api.taskmodel import Adapter, Base, Isolation
+from taskfleet.api.taskmodel import Adapter, Base, Isolation, Time
 
 
 class Role(StrEnum):
@@ -90,6 +90,36 @@ class MemberStatus(Model):
     ] = None
 
 
+class ScalingReason(StrEnum):
+    """Why a pool has the replicas that it has. Stable: people alert on these."""
+
+    STEADY = "Steady"  # what is needed, within the tolerance
+    STEP = "Step"  # raised at once: the last seconds need far more than there is
+    RAISED = "Raised"  # raised: the stable window needs more
+    LOWERED = "Lowered"  # lowered: less was needed throughout the delay
+    STARTING = "Starting"  # more waits than there are pods for; pods for all that arrives are starting
+    AT_MINIMUM = "AtMinimum"  # less is needed than minReplicas
+    AT_MAXIMUM = "AtMaximum"  # more is needed than maxReplicas
+    DOWN_DELAYED = "DownDelayed"  # less is needed, but not for scaleDownDelaySeconds yet
+    DOWN_LIMITED = "DownLimited"  # less is needed, but no more pods may go this minute
+    NOT_IDLE = "NotIdle"  # the last pod stays: a task has not been idle for its idleSeconds yet
+    AT_ZERO = "AtZero"  # asleep: every task is idle; the next request wakes it
+    WOKEN = "Woken"  # from zero: requests wait at the gateway
+    KEPT_AWAKE = "KeptAwake"  # no request needs it, but a rollout does
+    DEMAND_UNKNOWN = "DemandUnknown"  # a gateway is not heard: nothing is taken away
+    FROZEN = "Frozen"  # a suspended or unreadable task keeps what there is
+    EXTERNAL = "External"  # another autoscaler writes the replicas
+
+
+class ScalingStatus(Model):
+    """Why the pool has the replicas that it has."""
+
+    desired_replicas: Annotated[int, Field(ge=0, le=256, description="Pods that are wanted.")] = 0
+    reason: Annotated[str, Field(max_length=64, description="Stable CamelCase word.")] = ""
+    message: Annotated[str, Field(max_length=1024, description="One sentence for people.")] = ""
+    last_scale_time: Annotated[Time | None, Field(description="When spec.replicas was changed last.")] = None
+
+
 class ModelPoolStatus(Model):
     """Written by the operator, on transitions only."""
 
@@ -98,6 +128,7 @@ class ModelPoolStatus(Model):
     replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that are Ready.")] = 0
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the pods, for the scale subresource.")] = None
+    scaling: Annotated[ScalingStatus | None, Field(description="Why the pool has the replicas that it has.")] = None
     members: Annotated[
         list[MemberStatus],
         Field(

@@ -212,8 +212,15 @@ class StoreLimits(Model):
     ] = OciBases.DOWNLOAD
 
 
+class Autoscaler(StrEnum):
+    """Who writes the replicas of a class's pools."""
+
+    BUILTIN = "Builtin"  # the operator
+    EXTERNAL = "External"  # an HPA or KEDA, by the scale subresource of ModelPools
+
+
 class ScalingDefaults(Model):
-    """What a TaskModel gets where it does not say."""
+    """How pools of the class follow their demand, and what a TaskModel gets where it does not say."""
 
     model_config = ConfigDict(json_schema_extra=rules(("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")))
 
@@ -221,6 +228,22 @@ class ScalingDefaults(Model):
     max_replicas: Annotated[int, Field(ge=1, le=256, description="Most replicas.")] = 1
     target_concurrency: Annotated[int, Field(ge=1, le=10_000, description="Requests in flight per replica that are aimed at.")] = 16
     idle_seconds: Annotated[int, Field(ge=10, le=604_800, description="How long without a request until a task counts as idle.")] = 300
+    autoscaler: Annotated[
+        Autoscaler,
+        Field(description="Who writes the replicas of the class's pools: the operator, or an HPA or KEDA by the scale subresource."),
+    ] = Autoscaler.BUILTIN
+    stable_window_seconds: Annotated[
+        int, Field(ge=10, le=3600, description="Over how long demand is averaged where it is no step; steps upwards are followed at once.")
+    ] = 60
+    scale_down_delay_seconds: Annotated[
+        int, Field(ge=0, le=86_400, description="How long less must have been needed before pods are taken away.")
+    ] = 120
+    tolerance_percent: Annotated[
+        int, Field(ge=0, le=100, description="How far above targetConcurrency pods may be before one is added.")
+    ] = 10
+    max_scale_down_percent: Annotated[
+        int, Field(ge=1, le=100, description="Most pods that are taken away in a minute, in percent; one always may be.")
+    ] = 50
 
 
 class NamespaceSelector(Model):
@@ -258,7 +281,9 @@ class ServingClassSpec(Model):
     scheduling: Annotated[Scheduling, Field(description="Where pods may run.")] = Scheduling()
     adapters: Annotated[AdapterLimits, Field(description="Limits of adapters.")] = AdapterLimits()
     store: Annotated[StoreLimits, Field(description="Limits of the local store.")] = StoreLimits()
-    scaling: Annotated[ScalingDefaults, Field(description="Defaults of spec.scaling of TaskModels.")] = ScalingDefaults()
+    scaling: Annotated[ScalingDefaults, Field(description="How pools follow their demand, and defaults of spec.scaling of TaskModels.")] = (
+        ScalingDefaults()
+    )
     agent_resources: Annotated[Resources, Field(description="CPU and memory of the agent container.")] = Resources(
         requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"}
     )

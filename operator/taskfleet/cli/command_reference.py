@@ -15,7 +15,7 @@ _OPENING = """\
 
 # Commands
 
-`pip install '.[cli]'` brings what people use: `rollout`, `lint` and `push`; `kubectl taskfleet …` is the same program. [How they are used](../cli.md).
+`pip install '.[cli]'` brings what people use: `rollout`, `pool`, `lint` and `push`; `kubectl taskfleet …` is the same program. [How they are used](../cli.md).
 """
 
 

@@ -9,6 +9,7 @@ import typer
 
 from taskfleet import __version__
 from taskfleet.cli import evaluate
+from taskfleet.cli.pool import commands as pool
 from taskfleet.cli.rollout import commands as rollout
 from taskfleet.cli.target import Output
 from taskfleet.settings import SettingsError
@@ -20,6 +21,7 @@ agent_app = typer.Typer(no_args_is_help=True, help="The sidecar of a pool's pods
 app.add_typer(agent_app, name="agent")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(pool.app, name="pool")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The operator's connections to the agents of all pools: their states by long poll, documents by PUT, digests by asking one.
+"""The operator's connections to the agents of all pools: their states by long poll, documents by PUT, digests by asking one, drains of idle pods by asking all.
 
 Every call carries a token that is good for one pool only. What is known here is lost with the process; agents answer the first question at once.
 """
@@ -15,11 +15,15 @@ from pydantic import ValidationError
 from taskfleet import names
 from taskfleet.api.agent import (
     DESIRED_PATH,
+    DRAIN_PATH,
     RESOLVE_PATH,
     STATE_PATH,
+    UNDRAIN_PATH,
     AgentProblem,
     AgentState,
     DesiredState,
+    DrainReply,
+    DrainRequest,
     ResolveReply,
     ResolveRequest,
 )
@@ -35,6 +39,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 50.0
 CALL_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
+# What an agent answers from memory. A pool waits for the slowest of its pods.
+LOOK_SECONDS = 3.0
 # An agent looks into a registry, which may be slow and far away; or fetches the bytes, and says in time that it is still at it (`agent.pace.Pace.resolve`).
 RESOLVE_SECONDS = 90.0
 # A pod that starts has no agent for a while; a pod whose node is gone has none for long.
@@ -56,6 +62,10 @@ class Tokens(Protocol):
 
 class AgentUnreachableError(Exception):
     """The agent could not be asked, or did not answer as an agent does."""
+
+
+class AgentOutdatedError(AgentUnreachableError):
+    """The agent is of an earlier version and does not know what it was asked."""
 
 
 class AgentRefusedError(Exception):
@@ -122,6 +132,33 @@ class AgentConnections:
             log.warning("agent refused the document", extra=fields(pool=str(pool), pod=pod, generation=desired.generation, why=str(error)))
             return
         self._heard(connection, _state(answer))
+
+    async def look(self, pool: PoolKey, pod: str) -> AgentState:
+        """The state as it is now. Counts in flight are no news, so those that were heard last may be a minute old. Raises AgentUnreachableError, AgentRefusedError."""
+        connection = self._connection(pool, pod)
+        state = _state(await self._call(connection, "GET", STATE_PATH, seconds=LOOK_SECONDS))
+        self._heard(connection, state)
+        return state
+
+    async def refresh(self, pool: PoolKey) -> None:
+        """Looks at the pods that were working on something when they were heard last; one that can't be asked stays as it was heard."""
+        busy = [view.pod for view in self.views(pool) if view.state is not None and view.state.in_flight]
+        for result in await asyncio.gather(*(self.look(pool, pod) for pod in busy), return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, AgentUnreachableError | AgentRefusedError):
+                raise result
+
+    async def drain(self, pool: PoolKey, pod: str, request: DrainRequest) -> DrainReply:
+        """Whether the pod lets nothing in from now on. Raises AgentUnreachableError (it may have accepted), AgentOutdatedError, AgentRefusedError."""
+        body = request.model_dump_json(by_alias=True).encode()
+        answer = await self._call(self._connection(pool, pod), "POST", DRAIN_PATH, body=body, seconds=LOOK_SECONDS, verdicts={409})
+        try:
+            return DrainReply.model_validate_json(answer)
+        except ValidationError as error:
+            raise AgentUnreachableError(f"pod {pod} answered something else than whether it drains") from error
+
+    async def undrain(self, pool: PoolKey, pod: str) -> None:
+        """Lets requests in again. Raises AgentUnreachableError, AgentRefusedError; then the drain ends by itself."""
+        await self._call(self._connection(pool, pod), "POST", UNDRAIN_PATH, seconds=LOOK_SECONDS)
 
     async def resolve(self, pool: PoolKey, pod: str, request: ResolveRequest) -> ResolveReply:
         """The digest. Raises AgentUnreachableError, AgentRefusedError."""
@@ -192,14 +229,16 @@ class AgentConnections:
         seconds: float,
         query: dict[str, str] | None = None,
         body: bytes | None = None,
+        verdicts: Collection[int] = (),
     ) -> bytes:
+        """`verdicts`: statuses beyond 2xx that come with an answer, and not with a problem."""
         refused: list[str] = []
         while True:
             token = await self._token(connection, refused)
             code, answer = await self._once(connection, method, path, token=token, seconds=seconds, query=query, body=body)
             if code == 401:
                 refused.append(token)
-            elif code >= 300:
+            elif code >= 300 and code not in verdicts:
                 raise _problem(connection.pod, code, answer)
             else:
                 return answer
@@ -271,7 +310,8 @@ def _problem(pod: str, code: int, answer: bytes) -> Exception:
     try:
         return AgentRefusedError(AgentProblem.model_validate_json(answer))
     except ValidationError:
-        return AgentUnreachableError(f"pod {pod} answered {code}")
+        kind = AgentOutdatedError if code == 404 else AgentUnreachableError
+        return kind(f"pod {pod} answered {code}")
 
 
 def unreachable(error: AgentUnreachableError) -> AgentProblem:

@@ -53,6 +53,7 @@ class _Held:
     version: int
     owned: str
     ours: bool
+    scaler: str
     parsed: Model | Unreadable | None = None
 
 
@@ -77,9 +78,9 @@ class Cache:
             return False
         if self._gone.get(uid, -1) >= version:
             return False
-        owned, ours = owned_fields(metadata), is_ours(body)
+        owned, ours, scaler = owned_fields(metadata), is_ours(body), scaler_of(metadata)
         body = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
-        self._objects.setdefault(resource, {})[key] = _Held(body, version, owned, ours)
+        self._objects.setdefault(resource, {})[key] = _Held(body, version, owned, ours, scaler)
         self._by_namespace.setdefault(resource, {}).setdefault(key[0], {})[key] = None
         self.notify(Change(resource, held.body if held is not None else None, body, foreign=not ours))
         return True
@@ -115,6 +116,11 @@ class Cache:
         """Is there such an object, and did the operator make it?"""
         held = self._objects.get(resource, {}).get((namespace, name))
         return held is not None and held.ours
+
+    def scaler(self, resource: Resource, name: str, namespace: str = "") -> str:
+        """The field manager, other than the operator, that spec.replicas of the object belongs to; empty where there is none."""
+        held = self._objects.get(resource, {}).get((namespace, name))
+        return held.scaler if held is not None else ""
 
     def bodies(self, resource: Resource, namespace: str | None = None) -> Iterator[Json]:
         """All objects of a kind, or those of one namespace."""
@@ -199,3 +205,12 @@ def _entry(metadata: Json) -> Json | None:
         if entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource"):
             return dict(entry)
     return None
+
+
+def scaler_of(metadata: Json) -> str:
+    """Who else than the operator owns spec.replicas: an HPA or KEDA that wrote it by the scale subresource, a person with `kubectl scale`. Empty: nobody."""
+    for entry in metadata.get("managedFields") or ():
+        spec = (entry.get("fieldsV1") or {}).get("f:spec")
+        if isinstance(spec, dict) and "f:replicas" in spec and entry.get("manager") != names.FIELD_MANAGER:
+            return str(entry.get("manager"))
+    return ""

@@ -10,13 +10,13 @@ from typing import TypeVar
 from taskfleet import names
 from taskfleet.api.conditions import Condition, ConditionType
 from taskfleet.api.fields import Model
-from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.modelpool import ModelPool, ScalingReason
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.controller.cache import Cache, Change, Json, Unreadable
 from taskfleet.controller.keys import PoolKey, TaskKey
-from taskfleet.controller.metrics import ConditionCounts, RevisionFigures
+from taskfleet.controller.metrics import ConditionCounts, PoolFigures, RevisionFigures
 from taskfleet.kube.resources import (
     DEPLOYMENTS,
     JOBS,
@@ -49,14 +49,17 @@ class Fleet:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._revisions: dict[TaskKey, set[str]] = {}
+        self._pools: dict[TaskKey, set[str]] = {}
         self._pods: dict[PoolKey, set[str]] = {}
         self._evaluation_jobs: dict[TaskKey, set[str]] = {}
         self._evaluation_pods: dict[TaskKey, set[str]] = {}
 
     def index(self, change: Change) -> None:
-        """Keeps revisions and evaluations by task and pods by pool, so that one task's decision doesn't look at all the others'."""
+        """Keeps revisions, pools and evaluations by task and pods by pool, so that one task's decision doesn't look at all the others'."""
         if change.resource is TASK_MODEL_REVISIONS:
             _move(self._revisions, task_of_revision(change.old), task_of_revision(change.new), change.any)
+        elif change.resource is MODEL_POOLS:
+            self._index_members(change)
         elif change.resource is PODS:
             _move(self._pods, pool_of_child(change.old), pool_of_child(change.new), change.any)
             _move(self._evaluation_pods, task_of_evaluation(change.old), task_of_evaluation(change.new), change.any)
@@ -94,12 +97,20 @@ class Fleet:
     def pools(self, namespace: str) -> tuple[ModelPool, ...]:
         return tuple(self._cache.readable(MODEL_POOLS, ModelPool, namespace, ours=True))
 
+    def pools_of(self, task: TaskKey) -> list[PoolKey]:
+        """Pools that have the task as a member."""
+        return [PoolKey(task.namespace, name) for name in sorted(self._pools.get(task, ()))]
+
     def pool(self, key: PoolKey) -> ModelPool | Unreadable | None:
         return self._cache.parsed(MODEL_POOLS, ModelPool, key.name, key.namespace) if self._is_ours(MODEL_POOLS, key) else None
 
     def foreign_pool(self, key: PoolKey) -> Json | None:
         """A ModelPool that somebody else made."""
         return None if self._is_ours(MODEL_POOLS, key) else self._cache.get(MODEL_POOLS, key.name, key.namespace)
+
+    def scaler_of(self, key: PoolKey) -> str:
+        """The field manager, other than the operator, that the pool's replicas belong to; empty where there is none."""
+        return self._cache.scaler(MODEL_POOLS, key.name, key.namespace)
 
     def serving_classes(self) -> tuple[ServingClass, ...]:
         return tuple(self._cache.readable(SERVING_CLASSES, ServingClass))
@@ -187,6 +198,34 @@ class Fleet:
                 found[key] = report.candidate.score_percent
         return found
 
+    def sizes(self) -> list[PoolFigures]:
+        """For the metrics."""
+        found = []
+        for pool in self._cache.readable(MODEL_POOLS, ModelPool, ours=True):
+            scaling = pool.status.scaling
+            # A label must not be a stranger's text.
+            reason = scaling.reason if scaling is not None and scaling.reason in set(ScalingReason) else ""
+            found.append(
+                PoolFigures(
+                    namespace=pool.metadata.namespace,
+                    pool=pool.metadata.name,
+                    desired=pool.spec.replicas,
+                    ready=pool.status.ready_replicas,
+                    reason=reason,
+                )
+            )
+        return found
+
+    def _index_members(self, change: Change) -> None:
+        name = change.any["metadata"]["name"]
+        old, new = _tasks_of_pool(change.old), _tasks_of_pool(change.new)
+        for task in old - new:
+            self._pools[task].discard(name)
+            if not self._pools[task]:
+                del self._pools[task]
+        for task in new - old:
+            self._pools.setdefault(task, set()).add(name)
+
     def _is_ours(self, resource: Resource, key: PoolKey) -> bool:
         return self._cache.is_ours(resource, key.name, key.namespace)
 
@@ -213,6 +252,13 @@ def task_of_evaluation(body: Json | None) -> TaskKey | None:
 def task_of_revision(body: Json | None) -> TaskKey | None:
     name = ((body or {}).get("spec") or {}).get("taskModelName")
     return TaskKey(body["metadata"]["namespace"], name) if body is not None and isinstance(name, str) else None
+
+
+def _tasks_of_pool(body: Json | None) -> set[TaskKey]:
+    """The tasks that are members; an object of another version of the kind may be otherwise."""
+    members = ((body or {}).get("spec") or {}).get("members")
+    found = [member.get("taskModel") for member in members if isinstance(member, dict)] if isinstance(members, list) else []
+    return {TaskKey(body["metadata"]["namespace"], name) for name in found if isinstance(name, str)} if body is not None else set()
 
 
 def _conditions(found: Model) -> list[Condition]:

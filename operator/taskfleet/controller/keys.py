@@ -1,4 +1,4 @@
-"""Keys of the queue: what is reconciled as one. The fourth kind is `planning.packing_key.PackingKey`."""
+"""Keys of the queue: what is reconciled as one. Another kind is `planning.packing_key.PackingKey`."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,6 +29,21 @@ class PoolKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingKey:
+    """The number of pods of one ModelPool."""
+
+    namespace: str
+    name: str
+
+    @property
+    def pool(self) -> PoolKey:
+        return PoolKey(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClassKey:
     """One ServingClass."""
 
@@ -38,9 +53,9 @@ class ClassKey:
         return self.name
 
 
-Key: TypeAlias = TaskKey | PoolKey | ClassKey | PackingKey
+Key: TypeAlias = TaskKey | PoolKey | ScalingKey | ClassKey | PackingKey
 
-_KINDS: dict[type, str] = {TaskKey: "taskmodel", PoolKey: "pool", ClassKey: "servingclass", PackingKey: "packing"}
+_KINDS: dict[type, str] = {TaskKey: "taskmodel", PoolKey: "pool", ScalingKey: "scaling", ClassKey: "servingclass", PackingKey: "packing"}
 KINDS = tuple(_KINDS.values())
 
 

@@ -1,4 +1,4 @@
-"""What live traffic says of candidates: a stream of counts from every replica of the gateway, and the counts of a step as differences of them.
+"""What gateways measure: a stream of counts from every replica, and the counts of a rollout's step as differences of them. Demand is handed on to `demand`.
 
 To read is also to watch over: gateways send nothing to candidates while nobody does (`api.measurements`). So only the leader reads, and all the time. What was heard is kept in
 memory alone: after a restart the evidence of a step begins anew.
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from taskfleet.api.measurements import HEARTBEAT_SECONDS, MEASUREMENTS_PATH, Counts, MeasurementBatch, RevisionCounts, ShadowCounts
 from taskfleet.controller import metrics
+from taskfleet.controller.demand import GatewayDemand
 from taskfleet.controller.gateways import Slices, Tokens, host_of, replicas
 from taskfleet.controller.keys import Key, TaskKey
 from taskfleet.kube.errors import KubeError
@@ -83,6 +84,7 @@ class GatewayMeasurements:
         audience: str,
         enqueue: Callable[[Key], None],
         exists: Callable[[str, str, str], bool],
+        demand: GatewayDemand,
         now: Callable[[], datetime],
     ) -> None:
         self._session = session
@@ -92,6 +94,7 @@ class GatewayMeasurements:
         self._audience = audience
         self._enqueue = enqueue
         self._exists = exists
+        self._demand = demand
         self._now = now
         self._processes: Processes = {}
         self._heard: dict[str, str] = {}  # by address: the process that is listened to
@@ -109,6 +112,7 @@ class GatewayMeasurements:
                     listening.pop(address).cancel()
                 for address in present - listening.keys():
                     listening[address] = asyncio.create_task(self._listen(address), name=f"measurements of {address}")
+                self._demand.hears(all_gateways=self._hears_all())
                 self._forget_ended()
                 if clock() - forgotten >= FORGET_SECONDS:
                     self._forget_gone()
@@ -142,7 +146,9 @@ class GatewayMeasurements:
 
     def _hears_all(self) -> bool:
         slices = self._slices()
-        return slices is not None and all(address in self._heard for address in replicas(slices))
+        present = replicas(slices or [])
+        # Where there is no gateway at all, nobody knows anything.
+        return bool(present) and all(address in self._heard for address in present)
 
     def _counted(self, window: _Window, uid: str) -> list[tuple[RevisionCounts, RevisionCounts]]:
         """The revision's counts now and at the beginning, at every process that had requests for it."""
@@ -165,6 +171,10 @@ class GatewayMeasurements:
             finally:
                 heard = self._heard.pop(address, None)
                 metrics.MEASURED_GATEWAYS.set(len(self._heard))
+                # A gateway with two addresses is heard twice.
+                if heard is not None and heard not in self._heard.values():
+                    self._demand.lost(heard)
+                    self._demand.hears(all_gateways=self._hears_all())
             if heard is not None:
                 log.warning("gateway's measurements are not heard", extra=fields(gateway=address, why=why))
             tries = 0 if heard is not None else tries + 1
@@ -190,8 +200,12 @@ class GatewayMeasurements:
                     raise ValueError("it sends a line without end")
 
     def _take(self, address: str, batch: MeasurementBatch) -> None:
+        is_new = self._heard.get(address) != batch.replica
         self._heard[address] = batch.replica
         metrics.MEASURED_GATEWAYS.set(len(self._heard))
+        self._demand.take(batch)
+        if is_new:
+            self._demand.hears(all_gateways=self._hears_all())
         known = self._processes.setdefault(batch.replica, {})
         known.update((counts.uid, counts) for counts in batch.revisions)
         for window in self._windows.values():

@@ -1,6 +1,8 @@
 """The operator's figures, in the process's default registry; those of API calls stand in `kube.metrics`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -36,9 +38,35 @@ ROLLBACK_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 
+POOL_REQUESTS = Gauge(
+    "taskfleet_pool_requests",
+    "Requests for a ModelPool's tasks at a time, waiting ones included: mean over some seconds, as the leader hears it from all gateways.",
+    ["namespace", "pool"],
+)
+WAKE_UPS = Counter("taskfleet_pool_wakeups", "Times that a ModelPool was woken from zero.", ["namespace", "pool"])
+
 ConditionCounts = Mapping[tuple[str, str, str], int]  # (kind, condition, status) → objects
 RevisionFigures = Mapping[tuple[str, str, str], float]  # (namespace, TaskModel, revision) → percent
+_POOL = ("namespace", "pool")
 _REVISION = ("namespace", "task_model", "revision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFigures:
+    """The size of one ModelPool. `reason`: why it is wanted so; empty while nobody has said."""
+
+    namespace: str
+    pool: str
+    desired: int
+    ready: int
+    reason: str
+
+
+def forget_pool(namespace: str, pool: str) -> None:
+    """The pool is gone, and so are its figures."""
+    for metric in (WAKE_UPS, POOL_REQUESTS):
+        with suppress(KeyError):
+            metric.remove(namespace, pool)
 
 
 class FleetCollector(Collector):
@@ -52,12 +80,14 @@ class FleetCollector(Collector):
         conditions: Callable[[], ConditionCounts],
         shares: Callable[[], RevisionFigures],
         scores: Callable[[], RevisionFigures],
+        pools: Callable[[], Iterable[PoolFigures]],
     ) -> None:
         self._depths = depths
         self._kinds = tuple(kinds)
         self._conditions = conditions
         self._shares = shares
         self._scores = scores
+        self._pools = pools
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         depth = GaugeMetricFamily("taskfleet_queue_depth", "Keys that are due or in work, by kind.", labels=["kind"])
@@ -81,6 +111,20 @@ class FleetCollector(Collector):
         for labels, percent in self._scores().items():
             score.add_metric(list(labels), percent)
         yield score
+        yield from self._sizes()
+
+    def _sizes(self) -> Iterator[GaugeMetricFamily]:
+        desired = GaugeMetricFamily("taskfleet_pool_replicas_desired", "Pods that a ModelPool is to have.", labels=_POOL)
+        ready = GaugeMetricFamily("taskfleet_pool_replicas_actual", "Pods of a ModelPool that are Ready.", labels=_POOL)
+        reason = GaugeMetricFamily(
+            "taskfleet_pool_scaling_info", "1 for the reason why a ModelPool is to have so many pods.", labels=[*_POOL, "reason"]
+        )
+        for found in self._pools():
+            desired.add_metric([found.namespace, found.pool], found.desired)
+            ready.add_metric([found.namespace, found.pool], found.ready)
+            if found.reason:
+                reason.add_metric([found.namespace, found.pool, found.reason], 1)
+        yield from (desired, ready, reason)
 
     def register(self) -> None:
         REGISTRY.register(self)

@@ -2,10 +2,15 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
+from taskfleet.api.modelpool import ModelPool
+from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.fleet import Fleet
-from taskfleet.controller.keys import TaskKey
+from taskfleet.controller.keys import PoolKey, TaskKey
+from taskfleet.controller.queue import RetryError
 from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.scaledown import Prepared, ScaleDown
 from taskfleet.controller.writer import RefusedError, Writer
 from taskfleet.kube.resources import MODEL_POOLS
 from taskfleet.logs import fields
@@ -14,8 +19,12 @@ from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import PackingPlan, PoolDraft
 from taskfleet.planning.snapshot import PackingSnapshot, PackingTask, Refusal
 from taskfleet.resources.custom_objects import model_pool
+from taskfleet.resources.observed import pod_view
 
 log = logging.getLogger(__name__)
+
+# Gateways told a moment ago that nobody asks anything; an agent that had a request since then knows better.
+IDLE_SECONDS = 1.0
 
 RefusePool = Callable[[TaskKey, Refusal | None], None]
 
@@ -23,10 +32,21 @@ RefusePool = Callable[[TaskKey, Refusal | None], None]
 class PackingReconciler:
     """One key is one packing domain. `refuse_pool` is told why each task's pool could not be written."""
 
-    def __init__(self, *, fleet: Fleet, writer: Writer, resolutions: Resolutions, refuse_pool: RefusePool) -> None:
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        writer: Writer,
+        resolutions: Resolutions,
+        autoscaler: Autoscaler,
+        scale_down: ScaleDown,
+        refuse_pool: RefusePool,
+    ) -> None:
         self._fleet = fleet
         self._writer = writer
         self._resolutions = resolutions
+        self._autoscaler = autoscaler
+        self._scale_down = scale_down
         self._refuse_pool = refuse_pool
 
     async def reconcile(self, key: PackingKey) -> float | None:
@@ -66,17 +86,48 @@ class PackingReconciler:
                 unreadable=self._fleet.unreadable_tasks(key.namespace),
                 base_digests={name: reply.digest for name, reply in found.items()},
                 base_versions={name: reply.version for name, reply in found.items() if reply.version is not None},
+                replicas={pool.metadata.name: wanted for pool in own if (wanted := self._autoscaler.decided(pool)) is not None},
+                scaled_by_others=frozenset(pool.metadata.name for pool in own if self._fleet.scaler_of(_key(pool))),
             )
         )
 
     async def _apply(self, draft: PoolDraft) -> RefusedError | None:
         """Why it was not written."""
+        pool = self._fleet.pool(PoolKey(draft.namespace, draft.name))
+        prepared = Prepared()
+        if isinstance(pool, ModelPool) and draft.spec.replicas < pool.spec.replicas and not draft.scaled_by_other:
+            draft, prepared = await self._prepared(pool, draft)
         refused = None
         try:
-            await self._writer.apply(MODEL_POOLS, model_pool(draft), adopt=True)
+            # Where somebody else has replicas, only an apply settles whose they are.
+            adopt = not self._fleet.scaler_of(PoolKey(draft.namespace, draft.name))
+            await self._writer.apply(MODEL_POOLS, model_pool(draft), adopt=adopt, resource_version=draft.resource_version)
         except RefusedError as error:
             refused = error
             log.warning("pool is refused", extra=fields(pool=f"{draft.namespace}/{draft.name}", why=str(error)))
+            await self._release(pool, prepared)
+        except RetryError:
+            await self._release(pool, prepared)
+            raise
         for task in {member.task_model for member in draft.spec.members}:
             self._refuse_pool(TaskKey(draft.namespace, task), refused.refusal if refused is not None else None)
         return refused
+
+    async def _prepared(self, pool: ModelPool, draft: PoolDraft) -> tuple[PoolDraft, Prepared]:
+        """The draft, with the replicas that may be written now."""
+        pods = [pod_view(body) for body in self._fleet.pods(_key(pool), pool.metadata.uid)]
+        found = await self._scale_down.prepare(pool, pods, draft.spec.replicas, idle_seconds=IDLE_SECONDS)
+        if isinstance(found, Prepared):
+            return draft, found
+        log.info("pool keeps its pods", extra=fields(pool=pool.metadata.key, replicas=pool.spec.replicas, why=found.message))
+        self._autoscaler.postpone(pool)
+        return replace(draft, spec=draft.spec.model_copy(update={"replicas": pool.spec.replicas})), Prepared()
+
+    async def _release(self, pool: object, prepared: Prepared) -> None:
+        """Pods that let nothing in any more do so again: they stay."""
+        if isinstance(pool, ModelPool) and prepared.closed:
+            await self._scale_down.release(pool, prepared)
+
+
+def _key(pool: ModelPool) -> PoolKey:
+    return PoolKey(pool.metadata.namespace, pool.metadata.name)

@@ -10,18 +10,22 @@ from taskfleet.api.agent import DesiredState
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import ServingClass
+from taskfleet.controller import metrics
 from taskfleet.controller.agents import AgentConnections, AgentUnreachableError
+from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.cache import Json, Unreadable
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey
 from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.scaledown import ScaleDown
 from taskfleet.controller.trust import TrustSource
 from taskfleet.controller.writer import CHILDREN, RefusedError, Writer
 from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES
 from taskfleet.logs import fields
 from taskfleet.planning import pool as planning
 from taskfleet.planning.plans import PoolPlan
+from taskfleet.planning.scalingstatus import is_wake_up
 from taskfleet.planning.snapshot import PoolSnapshot, Refusal
 from taskfleet.resources.observed import deployment_view, pod_view
 from taskfleet.resources.pool import children
@@ -41,6 +45,8 @@ class PoolReconciler:
         events: EventWriter,
         agents: AgentConnections,
         resolutions: Resolutions,
+        autoscaler: Autoscaler,
+        scale_down: ScaleDown,
         trust: TrustSource,
         settings: PoolSettings,
         now: Callable[[], datetime],
@@ -51,6 +57,8 @@ class PoolReconciler:
         self._events = events
         self._agents = agents
         self._resolutions = resolutions
+        self._autoscaler = autoscaler
+        self._scale_down = scale_down
         self._trust = trust
         self._settings = settings
         self._now = now
@@ -79,6 +87,10 @@ class PoolReconciler:
             self._resolutions.start(pool, resolution)
         refusal = None
         if plan.desired is not None:
+            if self._fleet.scaler_of(key):
+                deployment = self._fleet.deployment(key)
+                pods = [pod_view(body) for body in self._fleet.pods(key, pool.metadata.uid)]
+                await self._scale_down.follow(pool, deployment_view(deployment) if deployment is not None else None, pods)
             refusal = await self._apply_children(pool, plan.desired)
             # Children first: a pod that starts now must find the document in its ConfigMap.
             plan = self._plan(key, refusal)
@@ -110,6 +122,7 @@ class PoolReconciler:
                 ),
                 failures=self._resolutions.failures(pool.metadata.uid),
                 refusal=refusal,
+                scaling=self._autoscaler.to_tell(pool),
             ),
             now=self._now(),
         )
@@ -156,6 +169,8 @@ class PoolReconciler:
         if plan.status is None or not isinstance(pool, ModelPool):
             return
         if await self._writer.write_status(MODEL_POOLS, pool.metadata, pool.status, plan.status):
+            if is_wake_up(pool.status.scaling, plan.status.scaling):
+                metrics.WAKE_UPS.labels(key.namespace, key.name).inc()
             await self._events.write(MODEL_POOLS, pool.metadata, plan.events)
 
     def _class_of(self, pool: ModelPool) -> ServingClass | None:

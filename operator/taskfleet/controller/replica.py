@@ -6,6 +6,7 @@ write of its is under way.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -15,15 +16,17 @@ from taskfleet import names
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.controller import keys
 from taskfleet.controller.agents import AgentConnections
+from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.background import Background
 from taskfleet.controller.cache import Cache, Change, Json
+from taskfleet.controller.demand import GatewayDemand
 from taskfleet.controller.election import Election
 from taskfleet.controller.evaluations import JobEvaluations
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import MODELS, Fleet
 from taskfleet.controller.gateways import Gateways
 from taskfleet.controller.health import Health
-from taskfleet.controller.keys import ClassKey, Key, PoolKey, TaskKey
+from taskfleet.controller.keys import ClassKey, Key, PoolKey, ScalingKey, TaskKey
 from taskfleet.controller.measurements import GatewayMeasurements
 from taskfleet.controller.metrics import CACHED_OBJECTS, FleetCollector
 from taskfleet.controller.packing import PackingReconciler
@@ -31,6 +34,7 @@ from taskfleet.controller.pool import PoolReconciler
 from taskfleet.controller.queue import WorkQueue
 from taskfleet.controller.relist import Relist
 from taskfleet.controller.resolutions import Resolutions
+from taskfleet.controller.scaledown import ScaleDown
 from taskfleet.controller.servingclass import ServingClassReconciler
 from taskfleet.controller.settings import OperatorSettings
 from taskfleet.controller.taskmodel import TaskModelReconciler
@@ -75,6 +79,7 @@ class Replica:
             conditions=self._fleet.condition_counts,
             shares=self._fleet.shares,
             scores=self._fleet.scores,
+            pools=self._fleet.sizes,
         )
         self._election = Election(
             kube,
@@ -105,6 +110,18 @@ class Replica:
         events = EventWriter(self._kube, instance=identity)
         port, audience = settings.gateway_internal_port, settings.internal_audience
         gateways = Gateways(self._session, tokens, slices=self._slices, port=port, audience=audience)
+        demand = GatewayDemand(now=_now, clock=time.monotonic)
+        self._autoscaler = Autoscaler(
+            fleet=self._fleet,
+            demand=demand,
+            agents=self._agents.views,
+            refresh=self._agents.refresh,
+            failures=self._resolutions.failures,
+            enqueue=self._queue.add,
+            now=_now,
+            clock=time.monotonic,
+        )
+        demand.listen(on_demand=self._autoscaler.demanded, on_heard=self._autoscaler.heard)
         self._measurements = GatewayMeasurements(
             self._session,
             tokens,
@@ -113,6 +130,7 @@ class Replica:
             audience=audience,
             enqueue=self._queue.add,
             exists=self._fleet.has_revision,
+            demand=demand,
             now=_now,
         )
         self._task_models = TaskModelReconciler(
@@ -129,8 +147,14 @@ class Replica:
             now=_now,
             gateway_url=settings.gateway_url,
         )
+        scale_down = ScaleDown(agents=self._agents, writer=writer)
         self._packing = PackingReconciler(
-            fleet=self._fleet, writer=writer, resolutions=self._resolutions, refuse_pool=self._task_models.refuse_pool
+            fleet=self._fleet,
+            writer=writer,
+            resolutions=self._resolutions,
+            autoscaler=self._autoscaler,
+            scale_down=scale_down,
+            refuse_pool=self._task_models.refuse_pool,
         )
         self._pools = PoolReconciler(
             fleet=self._fleet,
@@ -138,6 +162,8 @@ class Replica:
             events=events,
             agents=self._agents,
             resolutions=self._resolutions,
+            autoscaler=self._autoscaler,
+            scale_down=scale_down,
             trust=self._trust,
             settings=settings.pool_settings,
             now=_now,
@@ -245,6 +271,8 @@ class Replica:
             return await self._task_models.reconcile(key)
         if isinstance(key, PoolKey):
             return await self._pools.reconcile(key)
+        if isinstance(key, ScalingKey):
+            return await self._autoscaler.reconcile(key)
         if isinstance(key, PackingKey):
             return await self._packing.reconcile(key)
         await self._classes.reconcile(key)
@@ -255,6 +283,8 @@ class Replica:
             self._fleet.index(change)
             for key in keys_of(change, self._fleet):
                 self._queue.add(key)
+                if isinstance(key, PoolKey):
+                    self._queue.add(ScalingKey(key.namespace, key.name))
         except Exception:
             # One object that nobody foresaw must not keep the others from being taken in, here or after the restart.
             metadata = change.any["metadata"]
@@ -284,6 +314,8 @@ class Replica:
         for key in self._fleet.task_keys():
             self._queue.add(key)
         self._enqueue_pools()
+        for pool in self._fleet.pool_keys():
+            self._queue.add(ScalingKey(pool.namespace, pool.name))
 
 
 def _now() -> datetime:

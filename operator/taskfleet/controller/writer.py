@@ -82,8 +82,8 @@ class Writer:
         """Applies a child of a ModelPool; True where a write was sent."""
         return await self.apply(_CHILD_BY_KIND[body["kind"]], body)
 
-    async def apply(self, resource: Resource, body: Json, *, adopt: bool = False) -> bool:
-        """Applies an object; True where a write was sent.
+    async def apply(self, resource: Resource, body: Json, *, adopt: bool = False, resource_version: str = "") -> bool:
+        """Applies an object; True where a write was sent. With a `resource_version` one that was decided on an older object fails.
 
         `adopt`: after a restart, a live object that has everything of `body` counts as applied. Right for objects that nobody else writes, and saves a write for each of them.
         """
@@ -95,9 +95,23 @@ class Writer:
         if live is not None and self._stands(resource, key, intent, live, body if adopt else None):
             metrics.APPLIES.labels(resource.kind, "skipped").inc()
             return False
-        answer = await self._send(resource, body, live)
+        versioned = {**body, "metadata": {**body["metadata"], "resourceVersion": resource_version}} if resource_version else body
+        answer = await self._send(resource, versioned, live)
         self._cache.put(resource, answer)
         self._remember(resource, key, intent, answer["metadata"]["uid"], owned_fields(answer["metadata"]))
+        return True
+
+    async def apply_part(self, resource: Resource, body: Json) -> bool:
+        """Applies a few fields of an object that others made; False where that very object (`metadata.uid`) is gone."""
+        self._check_lease()
+        try:
+            answer = await self._kube.apply(resource, body)
+        except (NotFoundError, ConflictError):
+            return False
+        except KubeError as error:
+            raise self._told(resource, body, error) from error
+        metrics.APPLIES.labels(resource.kind, "sent").inc()
+        self._cache.put(resource, answer)
         return True
 
     async def write_status(self, resource: Resource, metadata: Metadata, before: Model, after: Model) -> bool:

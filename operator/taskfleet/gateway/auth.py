@@ -108,7 +108,7 @@ class KubernetesAccess:
 
     async def may(self, caller: Caller, subresource: str, namespace: str, name: str = "") -> bool:
         """Whether the caller has the right. Raises UnavailableError."""
-        if _evaluates(caller, namespace) and subresource in (INVOKE, PREVIEW):
+        if evaluates(caller, namespace) and subresource in (INVOKE, PREVIEW):
             return True
         key = (caller.token_hash, subresource, namespace, name)
         if self._rights.known(key):
@@ -144,7 +144,7 @@ class KubernetesAccess:
             raise ReviewUnavailableError(str(error)) from error
 
 
-def _evaluates(caller: Caller, namespace: str) -> bool:
+def evaluates(caller: Caller, namespace: str) -> bool:
     """Is it the account of the namespace's evaluations? It may call every revision there, without a Role that somebody would have to write (docs/decisions/0021)."""
     return caller.identity is not None and caller.identity.username == account_subject(namespace, EVALUATOR_ACCOUNT)
 

@@ -1,11 +1,16 @@
 """One client's request on its way: what was asked, what it has been through, and what its answer carries."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from aiohttp import web
 
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.answer_ids import AnswerIds
+from taskfleet.gateway.demand import Demand
+from taskfleet.gateway.hold import HeldReason
 from taskfleet.gateway.meter import RevisionMeter
 from taskfleet.gateway.model_name import ModelName
 from taskfleet.gateway.places import Place
@@ -22,6 +27,7 @@ from taskfleet.names import CONVERSATION_HEADER
 
 REVISION_HEADER = "x-taskfleet-revision"
 HELD_HEADER = "x-taskfleet-held-seconds"
+HELD_REASON_HEADER = "x-taskfleet-held-reason"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,10 +43,13 @@ class Call:
     ids: AnswerIds
     client_headers: Mapping[str, str] = field(default_factory=dict)
     caller: str = ""  # its user name
+    comments: bool = False  # its stream may begin with comments while it waits
+    counted: bool = True  # as demand: an evaluation is none
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     trace: TraceContext | None = None  # the client's
     span: RequestSpan | None = None  # where spans are made
     began: float = field(default_factory=time.monotonic)
+    demand: Demand = field(default_factory=Demand)  # the task's; one of its own where it is not counted
     meter: RevisionMeter | None = None  # of the revision that was tried last
     cohort: Tally | None = None  # of the revision that was picked; none where the client pinned one
     asked: Target | None = None  # what was tried last
@@ -51,6 +60,11 @@ class Call:
     schema_asked: bool = False  # it asks for an answer of the task's own schema
     mirror_to: Target | None = None  # the candidate that is asked the same
     held: float = 0.0  # seconds that it has waited
+    held_reason: HeldReason | None = None  # why it began to wait
+    refusals: set[str] = field(default_factory=set)  # in this round: why pods did not answer (ElsewhereError.reason)
+    in_vain: bool = False  # it waited, and no pod came
+    comment_at: float | None = None  # monotonic: when its client is to get the next sign of life
+    opened: web.StreamResponse | None = None  # its stream, where that has begun before any pod answered
     give_up: float | None = None  # monotonic; set at the first trouble
     rounds: int = 0  # over all pods, without success
     attempts: int = 0  # counted where spans are made
@@ -68,6 +82,17 @@ class Call:
     def deadline(self) -> float:
         """Monotonic: nothing of it goes on after this, however often it was tried."""
         return self.began + self.limits.request
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Counts it as held for the time of the block."""
+        self.demand.held += 1
+        self.demand.version += 1
+        try:
+            yield
+        finally:
+            self.demand.held -= 1
+            self.demand.version += 1
 
     def body_for(self, target: Target, upstream_id: str) -> bytes:
         """The body for a revision: its own prompt, defaults and schema. Raises BadRequestError."""
@@ -95,6 +120,10 @@ class Call:
     def headers(self, target: Target) -> dict[str, str]:
         """Headers of the answer beside Content-Type."""
         headers = {**self.answer_headers, REQUEST_ID: self.request_id, REVISION_HEADER: target.revision.name}
-        if self.held:
-            headers[HELD_HEADER] = f"{self.held:.3f}"
-        return headers
+        return headers | self.held_headers()
+
+    def held_headers(self) -> dict[str, str]:
+        """How long it has waited and why; nothing where it has not."""
+        if self.held_reason is None:
+            return {}
+        return {HELD_HEADER: f"{self.held:.3f}", HELD_REASON_HEADER: self.held_reason.value}

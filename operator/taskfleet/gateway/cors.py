@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 _ANY = "*"
 # What a page may read of an answer beyond the standard's own list.
-_EXPOSED = "x-request-id, retry-after, x-taskfleet-revision, x-taskfleet-held-seconds"
+_EXPOSED = "x-request-id, retry-after, x-taskfleet-revision, x-taskfleet-held-seconds, x-taskfleet-held-reason"
 _REMEMBERED_SECONDS = "600"
 
 

@@ -7,7 +7,8 @@ import orjson
 from aiohttp import ClientConnectionResetError, web
 
 from taskfleet.gateway.call import Call
-from taskfleet.gateway.errors import ApiError, UpstreamFailedError
+from taskfleet.gateway.errors import ApiError, BadRequestError, UpstreamFailedError
+from taskfleet.gateway.keep_alive import EVENTS, stream
 from taskfleet.gateway.meter import CLIENT_GONE, RevisionMeter
 from taskfleet.gateway.routes import Target
 from taskfleet.gateway.shaping import Kind
@@ -18,7 +19,6 @@ from taskfleet.logs import fields
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-EVENTS = "text/event-stream"
 
 
 async def relay(
@@ -34,18 +34,15 @@ async def relay(
     meter.first_token.observe(time.monotonic() - call.began)
     if call.span is not None:
         call.span.first_byte()
-    response = web.StreamResponse(headers={"Content-Type": _type(answer, EVENTS), **call.headers(target)})
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["Server"] = "taskfleet"
-    if not request.keep_alive:
-        response.force_close()
+    response = call.opened or stream(request, {"Content-Type": _type(answer, EVENTS), **call.headers(target)})
     code = 200
     try:
-        await response.prepare(request)
+        if not response.prepared:
+            await response.prepare(request)
         await _pass_on(events, chunk, answer, response, call)
     except (ElsewhereError, EventTooLongError, ApiError) as error:
         code = error.status if isinstance(error, ApiError) else UpstreamFailedError.status
-        await _break_off(request, call, response, error)
+        await break_off(request, call, response, error)
     except (ClientConnectionResetError, ConnectionResetError):
         code = CLIENT_GONE
     except Exception:
@@ -76,7 +73,7 @@ async def _pass_on(relay: EventRelay, chunk: bytes, answer: Answer, response: we
     await response.write_eof()
 
 
-async def _break_off(request: web.BaseRequest, call: Call, response: web.StreamResponse, error: Exception) -> None:
+async def break_off(request: web.BaseRequest, call: Call, response: web.StreamResponse, error: Exception) -> None:
     """The status is long sent: an event tells readers, and the missing end of the body tells every HTTP client that the answer is not whole."""
     failure = error if isinstance(error, ApiError) else UpstreamFailedError("The model broke off in the middle of its answer")
     log.info("stream broke off", extra=fields(model=call.name.public, request_id=call.request_id, why=str(error)))
@@ -94,6 +91,18 @@ def _last_event(kind: Kind, failure: ApiError) -> bytes:
     # Events of /v1/responses have types, and clients look at nothing else.
     event = {"type": "error", "code": failure.reason, "message": failure.message, "param": failure.param, "sequence_number": -1}
     return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def refusal_in(body: bytes, status: int, target: Target, call: Call) -> ApiError:
+    """An engine's refusal as an error, for a stream that has begun already and so has no status any more."""
+    try:
+        stated = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        stated = None
+    error = stated.get("error", stated) if isinstance(stated, dict) else {}
+    message = error.get("message") if isinstance(error, dict) else None
+    text = message.replace(target.model, call.inference.model) if isinstance(message, str) else f"The model answered {status}"
+    return BadRequestError(text) if status < 500 else UpstreamFailedError(text)
 
 
 def whole(call: Call, target: Target, body: bytes, answer: Answer, meter: RevisionMeter) -> web.Response:

@@ -14,11 +14,13 @@ ApiError
 ├── ExpectationError       417  the client expects what the gateway doesn't do
 ├── UnsupportedEndpointError 404  the model's engine does not answer this address
 ├── TooManyRequestsError   429  this replica has no room for another request, or no more of this tenant's
+├── QueueFullError         429  too many requests wait for a pod already
 ├── UnavailableError       503  nothing can answer now
 ├── UpstreamFailedError    502  a pod broke off before it answered
 └── UpstreamTimedOutError  504  a pod took too long
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import orjson
@@ -37,6 +39,7 @@ class ApiError(Exception):
         self.param = param
         self.reason = code or self.code
         self.retry_after = retry_after
+        self.of_call: Mapping[str, str] = {}  # headers that tell what the request has been through
 
     def body(self) -> bytes:
         """OpenAI's error object as JSON."""
@@ -181,6 +184,14 @@ class TooManyRequestsError(ApiError):
     status = 429
     type = "rate_limit_error"
     code = "too_many_requests"
+
+
+class QueueFullError(ApiError):
+    """No pod can answer now, and too many requests wait for one already: of the task, its namespace or the replica. Not UnavailableError: it is asked for less, not for later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
 
 
 class UnavailableError(ApiError):

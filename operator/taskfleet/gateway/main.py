@@ -21,7 +21,7 @@ from taskfleet.gateway.client_connection import ClientLimits, ClientServer
 from taskfleet.gateway.cors import Cors
 from taskfleet.gateway.feedback_keys import FeedbackKeys
 from taskfleet.gateway.followup import FollowUp
-from taskfleet.gateway.hold import Changes, Hold
+from taskfleet.gateway.hold import Hold
 from taskfleet.gateway.internal import InternalApi
 from taskfleet.gateway.measurement_stream import MeasurementStreams
 from taskfleet.gateway.meter import Meter, watch_loop
@@ -37,6 +37,7 @@ from taskfleet.gateway.time_limits import TimeLimits
 from taskfleet.gateway.tracing import Tracing
 from taskfleet.gateway.upstream import Load, PoolTokens, Upstream
 from taskfleet.gateway.votes import VoteRate, Votes
+from taskfleet.gateway.waiting import Waiting
 from taskfleet.gateway.watch import RouteWatch
 from taskfleet.kube.client import Kube
 from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
@@ -74,24 +75,22 @@ def assemble(
     tracing: Tracing | None = None,
 ) -> Gateway:
     """Wires table, proxy and public API."""
-    changes, meter = Changes(), Meter(registry)
-    table = RouteTable(on_change=changes.announce)
+    meter = Meter(registry)
     hold = Hold(total=settings.max_held_requests, per_namespace=settings.max_held_per_namespace, per_task=settings.max_held_per_task)
+    table = RouteTable(on_change=hold.wake)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
-    measurements, supervision = Measurements(held=lambda: hold.by_task), Supervision(time.monotonic)
+    measurements, supervision = Measurements(), Supervision(time.monotonic)
     load = Load()
     mirror = Mirror(table=table, upstream=sender, load=load, measurements=measurements)
     proxy = Proxy(
         table=table,
-        changes=changes,
-        hold=hold,
+        waiting=Waiting(table=table, hold=hold, meter=meter, seconds=settings.hold_seconds, comment_seconds=settings.comment_seconds),
         upstream=sender,
         meter=meter,
         measurements=measurements,
         supervision=supervision,
         load=load,
         follow_up=FollowUp(mirror, supervision),
-        hold_seconds=settings.hold_seconds,
     )
     ids = AnswerIds(keys.ring, lifetime=settings.feedback_lifetime_seconds)
     votes = feedback.Feedback(

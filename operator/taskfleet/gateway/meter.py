@@ -104,6 +104,19 @@ class Meter:
             registry=registry,
         )
         self._held = Gauge("taskfleet_gateway_held_requests", "Requests that wait for a pod.", registry=registry)
+        self._waits = Histogram(
+            "taskfleet_gateway_held_seconds",
+            "How long requests have waited for a pod, by why and how it ended: answered, refused, left (the client).",
+            ("reason", "outcome"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._wake_ups = Counter(
+            "taskfleet_gateway_wake_ups",
+            "Requests that found no Ready pod of their task, and no other request waiting for one: what wakes a pool, however many follow.",
+            ("namespace", "task_model"),
+            registry=registry,
+        )
         self._open = Gauge("taskfleet_gateway_open_requests", "Requests in work, refused ones included.", registry=registry)
         self._buffered = Gauge("taskfleet_gateway_buffered_body_bytes", "Bodies of requests in work.", registry=registry)
         self._supervised = Gauge(
@@ -119,6 +132,7 @@ class Meter:
             registry=registry,
         )
         self._revisions: dict[Key, dict[str, RevisionMeter]] = {}
+        self._woken: set[Key] = set()
 
     def observe(
         self,
@@ -141,8 +155,21 @@ class Meter:
         revisions = self._revisions.get(task) or self._revisions.setdefault(task, {})
         return revisions.get(revision) or revisions.setdefault(revision, self._create(*task, revision))
 
+    def woke(self, task: Key) -> None:
+        """The first request of an existing task waits for the first pod."""
+        self._woken.add(task)
+        self._wake_ups.labels(*task).inc()
+
+    def waited(self, reason: str, seconds: float, *, code: int, in_vain: bool) -> None:
+        """A request that had to wait has ended with an HTTP status."""
+        outcome = "left" if code == CLIENT_GONE else "refused" if in_vain else "answered"
+        self._waits.labels(reason, outcome).observe(seconds)
+
     def forget_task(self, task: Key) -> None:
         """The TaskModel is gone, and its series with it."""
+        if task in self._woken:
+            self._woken.remove(task)
+            self._wake_ups.remove(*task)
         for revision in list(self._revisions.get(task, ())):
             self.forget_revision(task, revision)
         self._revisions.pop(task, None)

@@ -12,10 +12,10 @@ from aiohttp import web
 
 from taskfleet.api.agent import NO_SUCH_ROUTE
 from taskfleet.gateway.call import Call
-from taskfleet.gateway.delivery import relay, whole
-from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError, UnsupportedEndpointError, UpstreamFailedError
+from taskfleet.gateway.delivery import break_off, refusal_in, relay, whole
+from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnsupportedEndpointError, UpstreamFailedError
 from taskfleet.gateway.followup import FollowUp
-from taskfleet.gateway.hold import RETRY_AFTER, Changes, Hold
+from taskfleet.gateway.hold import RETRY_AFTER
 from taskfleet.gateway.meter import CLIENT_GONE, NO_REVISION, Meter, RevisionMeter
 from taskfleet.gateway.outcome import count
 from taskfleet.gateway.paths import PATHS
@@ -26,12 +26,12 @@ from taskfleet.gateway.supervision import Supervision
 from taskfleet.gateway.tally import Measurements
 from taskfleet.gateway.tracing import AttemptSpan
 from taskfleet.gateway.upstream import ElsewhereError, Load, Upstream
+from taskfleet.gateway.waiting import Waiting
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
 REST_SECONDS = 0.5  # a pod that refused is asked last for so long
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # between rounds over all pods when nothing changes in the routes
 
 _NONE: frozenset[str] = frozenset()
 
@@ -46,64 +46,75 @@ class Proxy:
         self,
         *,
         table: RouteTable,
-        changes: Changes,
-        hold: Hold,
+        waiting: Waiting,
         upstream: Upstream,
         meter: Meter,
         measurements: Measurements,
         supervision: Supervision,
         load: Load,
         follow_up: FollowUp,
-        hold_seconds: float,
     ) -> None:
         self._table = table
-        self._changes = changes
-        self._hold = hold
+        self._waiting = waiting
         self._upstream = upstream
         self._meter = meter
         self._measurements = measurements
         self._supervision = supervision
-        self._hold_seconds = hold_seconds
         self._load = load
         self._follow_up = follow_up
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """The response, sent already where it is a stream. Raises ApiError as long as nothing has been sent."""
         code = CLIENT_GONE
+        if call.counted and self._table.task(call.task) is not None:
+            call.demand = self._measurements.demand(call.task)
+        call.demand.enter(call.began)
         try:
             response, code = await self._answer(request, call)
             return response
         except ApiError as error:
             code = error.status
-            raise
+            if call.opened is None:
+                error.of_call = call.held_headers()
+                raise
+            self._meter.errors.labels(str(code)).inc()
+            await break_off(request, call, call.opened, error)
+            return call.opened
+        except ConnectionResetError:
+            raise  # the client has left while it waited
         except Exception:
             code = 500
             call.cohort = None  # the gateway's own fault says nothing about a revision
+            if call.opened is not None and request.transport is not None:
+                # An error's response must not be written into the middle of the stream.
+                request.transport.abort()
             raise
         finally:
             self._ended(call, code)
 
     def _ended(self, call: Call, code: int) -> None:
+        now = time.monotonic()
+        call.demand.leave(now)
         meter = call.meter
         if meter is None and self._table.task(call.task) is not None:
             meter = self._meter.of(call.task, NO_REVISION)
         if meter is not None:
-            meter.ended(code, time.monotonic() - call.began)
-        count(call, code, time.monotonic())
+            meter.ended(code, now - call.began)
+        count(call, code, now)
+        if call.held_reason is not None:
+            self._meter.waited(call.held_reason.value, call.held, code=code, in_vain=call.in_vain)
         if code == 200 and call.transcript is not None:
             self._follow_up.answered(call)
         if call.span is not None:
             call.span.status = code
-            if call.held:
-                call.span.held(call.held)
+            if call.held_reason is not None:
+                call.span.held(call.held, call.held_reason.value)
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> tuple[web.StreamResponse, int]:
         while True:
-            target, endpoint = self._choose(call) or await self._wait(call)
+            target, endpoint = self._choose(call) or await self._wait(request, call)
             meter = call.meter = self._meter.of(call.task, target.revision.name)
-            tally = self._measurements.of(target.revision)
             meter.in_flight.inc()
-            tally.in_flight += 1
             self._load.enter(endpoint.address)
             try:
                 return await self._attempt(request, call, target, endpoint, meter)
@@ -112,13 +123,13 @@ class Proxy:
             finally:
                 self._load.leave(endpoint.address)
                 meter.in_flight.dec()
-                tally.in_flight -= 1
 
     def _go_elsewhere(self, call: Call, target: Target, endpoint: Endpoint, elsewhere: ElsewhereError) -> None:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
         if elsewhere.reason != CANDIDATE_FAILED:
             self._load.rest(target.model, endpoint.address, time.monotonic() + REST_SECONDS)
         call.tried.setdefault(target.model, set()).add(endpoint.address)
+        call.refusals.add(elsewhere.reason)
         call.transcript = None
         log.debug(
             "pod did not answer",
@@ -126,7 +137,7 @@ class Proxy:
                 model=call.name.public, revision=target.revision.name, pod=endpoint.address, reason=elsewhere.reason, why=str(elsewhere)
             ),
         )
-        self._give_up(call)
+        self._waiting.give_up(call)
         if elsewhere.executed:
             call.executed += 1
             if call.cohort is not None and call.cohort.revision.uid == target.revision.uid:
@@ -173,35 +184,8 @@ class Proxy:
                     return target, endpoint
         return None
 
-    async def _wait(self, call: Call) -> tuple[Target, Endpoint]:
-        """Waits until a pod can be tried (again). Raises UnavailableError at the deadline, ModelNotFoundError when the task goes meanwhile."""
-        if call.name.revision is not None and call.tried and all(target.pool is None for target in self._targets(call)):
-            # Nobody is told to load a revision that is out of traffic: waiting would be in vain.
-            raise ModelNotFoundError(call.inference.model)
-        began = time.monotonic()
-        give_up = self._give_up(call)
-        # A refusing pod changes its mind without a change of routes (an adapter gets proven), so it is asked again, less and less often.
-        pause = LONGEST_PAUSE
-        if call.tried:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**call.rounds)
-            call.rounds += 1
-            call.tried.clear()
-        try:
-            with self._hold.place(call.task):
-                while True:
-                    remaining = give_up - time.monotonic()
-                    if remaining <= 0:
-                        raise UnavailableError(f"No pod can answer for {call.name.public} now", retry_after=RETRY_AFTER)
-                    await self._changes.wait(min(pause, remaining))
-                    if found := self._choose(call):
-                        return found
-        finally:
-            call.held += time.monotonic() - began
-
-    def _give_up(self, call: Call) -> float:
-        if call.give_up is None:
-            call.give_up = min(time.monotonic() + self._hold_seconds, call.deadline)
-        return call.give_up
+    async def _wait(self, request: web.BaseRequest, call: Call) -> tuple[Target, Endpoint]:
+        return await self._waiting.until(request, call, targets=self._targets(call), choose=self._choose)
 
     # The answer
 
@@ -259,6 +243,8 @@ class Proxy:
                 raise UnsupportedEndpointError(call.inference.model, path)
             if stream and answer.status == 200:
                 return await relay(request, call, target, answer, meter)
+            if call.opened is not None:
+                raise refusal_in(await answer.read(call.place.grow), answer.status, target, call)
             return whole(call, target, await answer.read(call.place.grow), answer, meter), answer.status
 
 

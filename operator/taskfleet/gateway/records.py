@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from taskfleet.api.conditions import CANNOT_START, ConditionType
 from taskfleet.api.fields import Model
 from taskfleet.api.taskmodel import Metric, Task, TrafficTarget
 from taskfleet.gateway.shaping import InvalidTaskError, Shaper, compile_task
@@ -18,6 +19,9 @@ Key = tuple[str, str]  # namespace, name
 # Phases of revisions that once had all traffic; calling any other by name needs the right to preview.
 PROMOTED_PHASES = frozenset({"Stable", "Superseded"})
 STABLE_PHASE = "Stable"
+
+# Of a condition's message, in an error for clients.
+MAX_WORDS = 500
 
 LABEL_SERVICE = "kubernetes.io/service-name"  # Kubernetes' own, on every EndpointSlice
 
@@ -38,6 +42,7 @@ class TaskRecord:
     traffic: tuple[TrafficTarget, ...]
     metric: Metric | None  # by which answers of two revisions are compared; None where the task is not evaluated
     tolerance_percent: float
+    cannot_start: str | None = None  # why no pod can answer for it before somebody acts, in words for clients; None where one may
 
     @property
     def key(self) -> Key:
@@ -118,7 +123,20 @@ def task_record(item: dict[str, Any]) -> TaskRecord:
         traffic=traffic,
         metric=evaluation.metric,
         tolerance_percent=evaluation.tolerance_percent,
+        cannot_start=_cannot_start(item),
     )
+
+
+def _cannot_start(item: dict[str, Any]) -> str | None:
+    """What the condition Available says where it names a reason that doesn't pass by itself, of the spec as it is now."""
+    for condition in (item.get("status") or {}).get("conditions") or ():
+        if condition.get("type") != ConditionType.AVAILABLE or condition.get("status") != "False":
+            continue
+        is_old = condition.get("observedGeneration", 0) < item["metadata"].get("generation", 0)
+        if condition.get("reason") in CANNOT_START and not is_old:
+            words = " ".join(str(condition.get("message", "")).split())[:MAX_WORDS]
+            return f"{words} ({condition['reason']})"
+    return None
 
 
 def revision_record(item: dict[str, Any]) -> RevisionRecord:

@@ -51,9 +51,9 @@ class _Task:
 
 @dataclass(slots=True)
 class RouteTable:
-    """The table. Every change calls `on_change`, so that requests that wait can look again."""
+    """The table. Every change calls `on_change` with its namespace, so that requests that wait can look again."""
 
-    on_change: Callable[[], None] = lambda: None
+    on_change: Callable[[str], None] = lambda _: None
     _tasks: dict[Key, _Task] = field(default_factory=dict)
     _revisions: dict[Key, dict[str, RevisionRecord]] = field(default_factory=dict)  # by task, then by name
     _marked: dict[bytes, RevisionRecord] = field(default_factory=dict)  # by the marks of their UIDs
@@ -118,12 +118,12 @@ class RouteTable:
             entry = self._tasks[record.key] = _Task(record)
         entry.record = record
         self._settle(entry)
-        self.on_change()
+        self.on_change(record.namespace)
 
     def remove_task(self, key: Key) -> None:
         """A TaskModel is gone: 404 from now on."""
         if self._tasks.pop(key, None):
-            self.on_change()
+            self.on_change(key[0])
 
     def put_revision(self, record: RevisionRecord) -> None:
         """A TaskModelRevision was seen."""
@@ -170,7 +170,7 @@ class RouteTable:
     def _resettle(self, key: Key) -> None:
         if entry := self._tasks.get(key):
             self._settle(entry)
-            self.on_change()
+            self.on_change(key[0])
 
     def _settle(self, entry: _Task) -> None:
         revisions = self._revisions.get(entry.record.key, {})
@@ -194,7 +194,7 @@ class RouteTable:
                 self._endpoints[namespace, pool] = tuple(sorted(found, key=lambda endpoint: endpoint.address))
         everywhere = {e for (place, _), endpoints in self._endpoints.items() if place == namespace for e in endpoints}
         self._anywhere[namespace] = tuple(sorted(everywhere, key=lambda endpoint: endpoint.address))
-        self.on_change()
+        self.on_change(namespace)
 
 
 def _published(target: TrafficTarget, seen: RevisionRecord | None, in_force: dict[str, RevisionRecord]) -> Target | None:

@@ -11,10 +11,10 @@ import re
 import orjson
 from aiohttp import ClientConnectionResetError, web
 
-from taskfleet.gateway import feedback, media, models, responses
+from taskfleet.gateway import feedback, keep_alive, media, models, responses
 from taskfleet.gateway import request as requests
 from taskfleet.gateway.answer_ids import AnswerIds
-from taskfleet.gateway.auth import Access, Caller
+from taskfleet.gateway.auth import Access, Caller, evaluates
 from taskfleet.gateway.body import BodyReader
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.cors import Cors
@@ -207,11 +207,13 @@ class PublicApi:
             inference=inference,
             request_id=request_id,
             limits=limits,
+            comments=inference.stream and keep_alive.wanted(request.headers),
             client_headers=request.headers,
             answer_headers=self._cors.headers(request.headers),
             place=place,
             ids=self._ids,
             caller=caller.username,
+            counted=not evaluates(caller, name.namespace),
             trace=trace_context(request.headers),
             span=span,
         )
@@ -236,7 +238,9 @@ def _allowed(path: str) -> str | None:
 
 
 def _refusal(error: ApiError) -> web.Response:
-    response = web.Response(body=error.body(), status=error.status, headers=error.headers(), content_type="application/json")
+    response = web.Response(
+        body=error.body(), status=error.status, headers={**error.of_call, **error.headers()}, content_type="application/json"
+    )
     if isinstance(error, TooLargeError | TooSlowError | TooManyRequestsError):
         # What the client is still sending is not read.
         response.force_close()

@@ -72,12 +72,16 @@ class GatewaySettings(Settings):
     max_open_per_tenant: Annotated[
         int, Field(ge=1, description="The same for one caller, and for the models of one namespace: nobody can use up the room of all.")
     ] = 1000
-    max_held_requests: Annotated[int, Field(ge=0, description="Requests that wait for a pod at once in this replica; 503 above it.")] = 1000
+    max_held_requests: Annotated[int, Field(ge=0, description="Requests that wait for a pod at once in this replica; 429 above it.")] = 1000
     max_held_per_namespace: Annotated[int, Field(ge=0, description="The same for one namespace, with all its cold and broken tasks.")] = 400
     max_held_per_task: Annotated[int, Field(ge=0, description="The same for one task: a cold one can't use up the room of all.")] = 200
     hold_seconds: Annotated[
         float, Field(ge=0, description="How long a request waits for a pod to become able to answer; then 503. Covers a pod that rolls.")
     ] = 30.0
+
+    comment_seconds: Annotated[
+        float, Field(gt=0, description="Between two comments to a waiting client that asks for them (x-taskfleet-keep-alive: comments).")
+    ] = 5.0
 
     connect_timeout_seconds: Annotated[float, Field(gt=0, description="To a pod; in a cluster it takes a millisecond.")] = 2.0
     first_byte_timeout_seconds: Annotated[

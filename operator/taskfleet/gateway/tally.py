@@ -4,7 +4,7 @@ They are plain integers, because every request counts. What each stands for: `ap
 """
 
 import secrets
-from collections import defaultdict
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,10 +17,9 @@ from taskfleet.api.measurements import (
     TaskDemand,
     latency_bucket,
 )
+from taskfleet.gateway.demand import Demand
 from taskfleet.gateway.records import Key, RevisionRecord
 from taskfleet.gateway.schema_check import SchemaCheck, UncheckedError
-
-_NO_DEMAND = (0, 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,12 +71,11 @@ class ShadowFigures:
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """One revision. `version` grows with every count, so that a stream sees what has changed; `in_flight` is no count but what is at pods now."""
+    """One revision. `version` grows with every count, so that a stream sees what has changed."""
 
     revision: RevisionRecord
     live: Figures = field(default_factory=Figures)
     shadow: ShadowFigures | None = None
-    in_flight: int = 0
     version: int = 0
     schema: SchemaCheck | None = field(init=False)
 
@@ -135,12 +133,14 @@ class Tally:
 
 
 class Measurements:
-    """All counts of this process. `held`: requests that wait for a pod, by task."""
+    """All counts of this process. `clock`: monotonic seconds."""
 
-    def __init__(self, held: Callable[[], Mapping[Key, int]]) -> None:
-        self.held = held
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.replica = secrets.token_hex(8)
+        self._clock = clock
+        self._began = clock()
         self._tallies: dict[Key, dict[str, Tally]] = {}  # by task, then by UID
+        self._demand: dict[Key, Demand] = {}
 
     def of(self, revision: RevisionRecord) -> Tally:
         """The tally of a revision that is in the routes."""
@@ -148,9 +148,14 @@ class Measurements:
         revisions = self._tallies.get(task) or self._tallies.setdefault(task, {})
         return revisions.get(revision.uid) or revisions.setdefault(revision.uid, Tally(revision))
 
+    def demand(self, task: Key) -> Demand:
+        """The demand for a TaskModel that exists."""
+        return self._demand.get(task) or self._demand.setdefault(task, Demand())
+
     def forget_task(self, task: Key) -> None:
         """The TaskModel is gone."""
         self._tallies.pop(task, None)
+        self._demand.pop(task, None)
 
     def forget_revision(self, task: Key, name: str) -> None:
         """The TaskModelRevision is gone."""
@@ -162,6 +167,18 @@ class Measurements:
         """All there are."""
         return [tally for revisions in self._tallies.values() for tally in revisions.values()]
 
+    def demands(self) -> Mapping[Key, Demand]:
+        """Of all tasks that ever had a request."""
+        return self._demand
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock()
+
+    def age(self, moment: float) -> float:
+        """The process's age at a moment, in seconds to the millisecond."""
+        return round(moment - self._began, 3)
+
 
 class Reader:
     """What one stream has told, and so what is new to it."""
@@ -169,37 +186,52 @@ class Reader:
     def __init__(self, measurements: Measurements) -> None:
         self._measurements = measurements
         self._told: dict[str, int] = {}  # versions by UID
-        self._demand: dict[Key, tuple[int, int]] = {}
+        self._demand: dict[Key, int] = {}  # the same by task
 
     def changes(self) -> MeasurementBatch | None:
         """What has changed since the last call, the first time everything; None where nothing has."""
-        tallies = self._measurements.tallies()
-        told = self._told
-        changed = [tally for tally in tallies if told.get(tally.revision.uid) != tally.version]
-        self._told = {tally.revision.uid: tally.version for tally in tallies} if changed or len(tallies) != len(told) else told
-        demand, before = self._current_demand(tallies), self._demand
-        self._demand = demand
-        moved = [key for key in demand.keys() | before.keys() if demand.get(key, _NO_DEMAND) != before.get(key, _NO_DEMAND)]
-        if not changed and not moved:
+        revisions, demand = self._changed_revisions(), self._changed_demand()
+        if not revisions and not demand:
             return None
-        return MeasurementBatch(
-            replica=self._measurements.replica,
-            revisions=tuple(tally.counts() for tally in changed),
-            demand=tuple(_demand(key, *demand.get(key, _NO_DEMAND)) for key in sorted(moved)),
-        )
+        return self._batch(revisions, demand)
 
     def nothing(self) -> MeasurementBatch:
         """A sign of life."""
-        return MeasurementBatch(replica=self._measurements.replica)
+        return self._batch((), ())
 
-    def _current_demand(self, tallies: list[Tally]) -> dict[Key, tuple[int, int]]:
-        in_flight: defaultdict[Key, int] = defaultdict(int)
-        for tally in tallies:
-            if tally.in_flight:
-                in_flight[tally.revision.namespace, tally.revision.task_model] += tally.in_flight
-        held = self._measurements.held()
-        return {key: (held.get(key, 0), in_flight.get(key, 0)) for key in held.keys() | in_flight.keys()}
+    def _batch(self, revisions: tuple[RevisionCounts, ...], demand: tuple[TaskDemand, ...]) -> MeasurementBatch:
+        measurements = self._measurements
+        uptime = measurements.age(measurements.now())
+        return MeasurementBatch(replica=measurements.replica, uptime_seconds=uptime, revisions=revisions, demand=demand)
+
+    def _changed_revisions(self) -> tuple[RevisionCounts, ...]:
+        tallies, told = self._measurements.tallies(), self._told
+        changed = [tally for tally in tallies if told.get(tally.revision.uid) != tally.version]
+        if changed or len(tallies) != len(told):
+            self._told = {tally.revision.uid: tally.version for tally in tallies}
+        return tuple(tally.counts() for tally in changed)
+
+    def _changed_demand(self) -> tuple[TaskDemand, ...]:
+        demands, told, now = self._measurements.demands(), self._demand, self._measurements.now()
+        changed = {key: demand for key, demand in demands.items() if demand.under_way or told.get(key) != demand.version}
+        gone = told.keys() - demands.keys()
+        if not changed and not gone:
+            return ()
+        self._demand = {key: demand.version for key, demand in demands.items()}
+        return tuple(_demand(key, changed.get(key), now, self._measurements.age) for key in sorted(changed.keys() | gone))
 
 
-def _demand(key: Key, held: int, in_flight: int) -> TaskDemand:
-    return TaskDemand(namespace=key[0], task_model=key[1], held=held, in_flight=in_flight)
+def _demand(key: Key, demand: Demand | None, now: float, age: Callable[[float], float]) -> TaskDemand:
+    namespace, task_model = key
+    if demand is None:
+        return TaskDemand(namespace=namespace, task_model=task_model)
+    last = now if demand.under_way else demand.last
+    return TaskDemand(
+        namespace=namespace,
+        task_model=task_model,
+        held=demand.held,
+        in_flight=demand.under_way - demand.held,
+        busy_seconds=round(demand.busy(now), 3),
+        arrivals=demand.arrivals,
+        last_request_seconds=None if last is None else age(last),
+    )

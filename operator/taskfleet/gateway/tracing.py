@@ -92,9 +92,9 @@ class RequestSpan:
         """What the answer has cost."""
         self._span.set_attributes({"gen_ai.usage.input_tokens": usage.prompt_tokens, "gen_ai.usage.output_tokens": usage.completion_tokens})
 
-    def held(self, seconds: float) -> None:
+    def held(self, seconds: float, reason: str) -> None:
         """It has waited for a pod."""
-        self._span.set_attribute("taskfleet.held_seconds", seconds)
+        self._span.set_attributes({"taskfleet.held_seconds": seconds, "taskfleet.held_reason": reason})
 
     def end(self, status: int) -> None:
         """The answer is out, or the client is gone."""

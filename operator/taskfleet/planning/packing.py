@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from taskfleet import names
 from taskfleet.api.modelpool import Member, ModelPool, ModelPoolSpec
-from taskfleet.api.servingclass import AdapterLimits, ScalingDefaults, ServingClass
-from taskfleet.api.taskmodel import Isolation
+from taskfleet.api.servingclass import AdapterLimits, Autoscaler, ServingClass
+from taskfleet.api.taskmodel import Isolation, Scaling
 from taskfleet.planning import replicas
 from taskfleet.planning.contention import contention, has_digest
 from taskfleet.planning.packing_key import PackingKey
@@ -89,7 +89,7 @@ def pack(snapshot: PackingSnapshot) -> PackingPlan:
             notes += _held(pool, by_task, serving_class.spec.adapters)
 
     base = _resolved_base(present, snapshot)
-    drafts = [_draft(pool, key, by_task, serving_class, base) for pool in pools if pool.members]
+    drafts = [_draft(pool, snapshot, by_task, serving_class, base) for pool in pools if pool.members]
     empty = [pool.before for pool in pools if not pool.members and pool.before is not None]
     notes += [f"pool {pool.metadata.name} has no members left and is deleted" for pool in empty]
     return PackingPlan(
@@ -193,10 +193,12 @@ def _member(wish: Wanted, name: str, digest: str | None, version: str | None = N
 
 
 def _draft(
-    pool: _Pool, key: PackingKey, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, resolved: _ResolvedBase
+    pool: _Pool, snapshot: PackingSnapshot, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, resolved: _ResolvedBase
 ) -> PoolDraft:
+    key = snapshot.key
     members = sorted(pool.members.values(), key=lambda member: (member.task_model, member.revision))
-    before = pool.before.spec.replicas if pool.before is not None else 1
+    external = serving_class is not None and serving_class.spec.scaling.autoscaler is Autoscaler.EXTERNAL
+    scaled_by_other = external and pool.name in snapshot.scaled_by_others
     recorded = _recorded_base(pool.before) if pool.before is not None else None
     base = recorded or resolved
     return PoolDraft(
@@ -212,20 +214,35 @@ def _draft(
             base_digest=base.digest,
             base_resolved_revision=base.version,
             isolation=key.isolation,
-            replicas=before if serving_class is None else _replicas(pool, wishes, serving_class.spec.scaling, before),
+            replicas=_replicas(pool, wishes, serving_class, snapshot.replicas.get(pool.name)),
             members=members,
         ),
         owners=tuple(Owner(revision=member.revision, uid=member.uid) for member in members),
+        # Until the other autoscaler has taken the field it stays ours with the value that it has: a field that nobody owns falls back to its default.
+        scaled_by_other=scaled_by_other,
+        resource_version=pool.before.metadata.resource_version if external and not scaled_by_other and pool.before is not None else "",
     )
 
 
-def _replicas(pool: _Pool, wishes: Mapping[str, Wanted], defaults: ScalingDefaults, before: int) -> int:
-    asked = []
-    for task in pool.tasks:
-        wish = wishes.get(task)
-        # A task that is suspended or can't be read holds what there is.
-        asked.append(before if wish is None or wish.frozen else replicas.of_task(wish.task.spec.scaling, defaults))
-    return replicas.of_pool(asked)
+def _replicas(pool: _Pool, wishes: Mapping[str, Wanted], serving_class: ServingClass | None, decided: int | None) -> int:
+    """As decided, or what the pool has; within its bounds."""
+    present = pool.before.spec.replicas if pool.before is not None else 1
+    if serving_class is None:
+        return present
+    scaling = serving_class.spec.scaling
+    if pool.before is not None and scaling.autoscaler is Autoscaler.EXTERNAL:
+        return present
+    wished = [replicas.scaling_of(_scaling(wishes.get(task)), scaling, present=present) for task in sorted(pool.tasks)]
+    bounds = replicas.bounds_of(wished)
+    if pool.before is None:
+        # Its pods are needed to look up digests and to prove adapters.
+        return max(1, bounds.fewest)
+    return bounds.clipped(present if decided is None else decided)
+
+
+def _scaling(wish: Wanted | None) -> Scaling | None:
+    """None: the task is suspended or can't be read, and holds what there is."""
+    return None if wish is None or wish.frozen else wish.task.spec.scaling
 
 
 def _resolved_base(pools: Sequence[ModelPool], snapshot: PackingSnapshot) -> _ResolvedBase:

@@ -98,6 +98,10 @@ class PoolDraft:
     labels: Mapping[str, str]
     spec: ModelPoolSpec
     owners: tuple[Owner, ...]
+    # True: spec.replicas is somebody else's, and no part of the apply.
+    scaled_by_other: bool = False
+    # What the object must still be when it is written, where another autoscaler may have written it meanwhile; empty: whatever it is.
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

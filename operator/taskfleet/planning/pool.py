@@ -16,6 +16,7 @@ from taskfleet.planning.members import member_statuses
 from taskfleet.planning.plans import PoolPlan
 from taskfleet.planning.podtrouble import Trouble, trouble
 from taskfleet.planning.resolution import resolutions
+from taskfleet.planning.scalingstatus import scaling_events, scaling_status
 from taskfleet.planning.snapshot import PoolSnapshot
 
 
@@ -33,7 +34,10 @@ def plan(snapshot: PoolSnapshot, *, now: datetime) -> PoolPlan:
         put_to=_behind(snapshot, desired) if desired is not None else (),
         resolve=resolve,
         status=status,
-        events=events_between(pool.status.conditions, status.conditions),
+        events=(
+            *events_between(pool.status.conditions, status.conditions),
+            *scaling_events(pool.status.scaling, status.scaling),
+        ),
         requeue_after=wait,
     )
 
@@ -73,6 +77,7 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
         replicas=sum(not pod.deleting and pod.phase not in {"Failed", "Succeeded"} for pod in snapshot.pods),
         ready_replicas=ready,
         selector=",".join(f"{key}={value}" for key, value in sorted(selector(pool).items())),
+        scaling=scaling_status(pool.status.scaling, snapshot.scaling, now=now),
         members=member_statuses(snapshot),
     )
 

@@ -1,6 +1,7 @@
-"""How many pods a pool gets. Without autoscaling: what its most demanding task asks for, and never none."""
+"""Between which numbers of pods a pool moves: what its tasks ask for, with the class's defaults."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
@@ -8,14 +9,67 @@ from taskfleet.api.taskmodel import Scaling
 MAX_REPLICAS = 256
 
 
-def of_task(scaling: Scaling, defaults: ScalingDefaults) -> int:
-    """What one task asks for: its minimum, or the class's; at least 1; at most its maximum.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskScaling:
+    """How one task is scaled, with nothing left open."""
+
+    fewest: int
+    most: int
+    target: int  # requests at a time that a pod is to have
+    idle_seconds: int
+    frozen: bool = False  # suspended or unreadable: it keeps what there is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Fewest and most pods of a pool, both included."""
+
+    fewest: int
+    most: int
+    frozen: bool = False  # a frozen task asks for the fewest, and nobody for more
+
+    def clipped(self, replicas: int) -> int:
+        """The nearest allowed number."""
+        return max(self.fewest, min(replicas, self.most))
+
+
+def scaling_of(scaling: Scaling | None, defaults: ScalingDefaults, *, present: int) -> TaskScaling:
+    """A task's wishes with the class's defaults. None: the task is frozen and keeps the `present` pods.
 
     The class's maximum is a default too: a task that asks for more and says no maximum gets what it asks for.
     """
+    if scaling is None:
+        return TaskScaling(
+            fewest=present,
+            most=max(present, 1),
+            target=defaults.target_concurrency,
+            idle_seconds=defaults.idle_seconds,
+            frozen=True,
+        )
     fewest = defaults.min_replicas if scaling.min_replicas is None else scaling.min_replicas
     most = max(defaults.max_replicas, scaling.min_replicas or 0) if scaling.max_replicas is None else scaling.max_replicas
-    return max(1, min(fewest, most, MAX_REPLICAS))
+    most = min(most, MAX_REPLICAS)
+    return TaskScaling(
+        fewest=min(fewest, most),
+        most=most,
+        target=defaults.target_concurrency if scaling.target_concurrency is None else scaling.target_concurrency,
+        idle_seconds=defaults.idle_seconds if scaling.idle_seconds is None else scaling.idle_seconds,
+    )
+
+
+def bounds_of(wishes: Iterable[TaskScaling]) -> Bounds:
+    """The greatest minimum and the greatest maximum of a pool's tasks; one pod for a pool without tasks."""
+    found = tuple(wishes)
+    if not found:
+        return Bounds(fewest=1, most=1)
+    fewest = max(wish.fewest for wish in found)
+    asked = max((wish.fewest for wish in found if not wish.frozen), default=0)
+    return Bounds(fewest=fewest, most=max(wish.most for wish in found), frozen=fewest > asked)
+
+
+def of_task(scaling: Scaling, defaults: ScalingDefaults) -> int:
+    """What one task asks for at least, and never none: what a pool has that nobody scales."""
+    return max(1, scaling_of(scaling, defaults, present=1).fewest)
 
 
 def of_pool(wishes: Iterable[int]) -> int:

@@ -14,6 +14,7 @@ from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel, TrafficTarget
+from taskfleet.planning.autoscaling import ScalingDecision
 from taskfleet.planning.packing_key import PackingKey
 
 
@@ -54,6 +55,8 @@ class PodView:
     message: str = ""
     containers: tuple[ContainerView, ...] = ()
     claims: frozenset[str] = frozenset()  # PersistentVolumeClaims that its agent mounts
+    created_at: datetime | None = None
+    deletion_cost: int = 0  # its annotation; 0 where it has none, as Kubernetes takes it
 
     @property
     def serving(self) -> bool:
@@ -214,6 +217,10 @@ class PackingSnapshot:
     # Digests of the base that were just resolved, by name of the pool; recorded in the pool by this plan's apply.
     base_digests: Mapping[str, str] = field(default_factory=dict)
     base_versions: Mapping[str, str] = field(default_factory=dict)  # what their revisions stood for, where that has a name
+    # Pods that the autoscaler has decided for, by name of the pool; without a decision a pool keeps what it has, within its bounds.
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    # Pools whose spec.replicas belongs to somebody else's field manager.
+    scaled_by_others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,3 +236,4 @@ class PoolSnapshot:
     failures: tuple[ResolutionFailure, ...] = ()
     # Why a child of the pool could not be written.
     refusal: Refusal | None = None
+    scaling: ScalingDecision | None = None  # what the status is to say of the pool's size; None: what it says

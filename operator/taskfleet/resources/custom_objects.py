@@ -41,7 +41,7 @@ def model_pool(draft: PoolDraft) -> Json:
         "apiVersion": names.API_VERSION,
         "kind": "ModelPool",
         "metadata": {"name": draft.name, "namespace": draft.namespace, "labels": dict(draft.labels), "ownerReferences": owners},
-        "spec": draft.spec.to_json(),
+        "spec": {name: value for name, value in draft.spec.to_json().items() if name != "replicas" or not draft.scaled_by_other},
     }
 
 

@@ -1,11 +1,15 @@
 """Views of Kubernetes JSON: what decisions need of pods and Deployments."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from taskfleet import names
 from taskfleet.planning.claims import volume_of
 from taskfleet.planning.snapshot import ContainerView, DeploymentView, PodView
 from taskfleet.resources.metadata import Json
+
+_NUMBER = re.compile(r"-[0-9]{1,10}|0|[1-9][0-9]{0,9}")
 
 
 def pod_view(body: Json) -> PodView:
@@ -27,6 +31,8 @@ def pod_view(body: Json) -> PodView:
         message=status.get("message", ""),
         containers=tuple(_containers([*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())])),
         claims=frozenset(_claims(body.get("spec", {}))),
+        created_at=datetime.fromisoformat(created) if (created := metadata.get("creationTimestamp")) else None,
+        deletion_cost=_deletion_cost(metadata),
     )
 
 
@@ -45,6 +51,12 @@ def deployment_view(body: Json) -> DeploymentView:
         ready_replicas=status.get("readyReplicas", 0),
         refusal=failure.get("message") or failure.get("reason", "unknown") if failure is not None else None,
     )
+
+
+def _deletion_cost(metadata: Json) -> int:
+    """Kubernetes takes what is no 32-bit number for 0."""
+    text = (metadata.get("annotations") or {}).get(names.ANNOTATION_DELETION_COST, "")
+    return cost if _NUMBER.fullmatch(text) and -(2**31) <= (cost := int(text)) < 2**31 else 0
 
 
 def _claims(spec: Json) -> Iterator[str]:

@@ -34,6 +34,21 @@ async def test_waiting_ends_with_the_last_request_of_the_model() -> None:
     await asyncio.wait_for(everything, 5)
 
 
+def test_idle_time_counts_from_the_end_of_the_last_request_and_at_first_from_the_start() -> None:
+    now = 100.0
+    flights = Flights(lambda: now)
+    now = 107.0
+    assert flights.idle_seconds == 7.0
+    with flights.flight("a"):
+        with flights.flight("b"):
+            now = 110.0
+        now = 115.0
+        assert flights.idle_seconds == 0.0, "the other one is still in flight"
+        now = 120.0
+    now = 121.5
+    assert flights.idle_seconds == 1.5
+
+
 async def test_nothing_in_flight_needs_no_waiting() -> None:
     await asyncio.wait_for(Flights().none(), 5)
     await asyncio.wait_for(Flights().none_of("a"), 5)

@@ -45,6 +45,9 @@ class MemoryApiServer:
         self._write(f"apply {resource.kind} {intent['metadata']['name']}")
         key = (resource.kind, intent["metadata"].get("namespace", ""), intent["metadata"]["name"])
         before = self.objects.get(key)
+        if intent["metadata"].get("uid") not in {None, before["metadata"]["uid"] if before else None}:
+            raise ConflictError("another uid", status=409)
+        self._check_version(intent, before)
         after = copy.deepcopy(before) if before else body(key[2], 0, namespace=key[1], uid=f"uid-{key[2]}-{self.version}")
         owned: dict[str, Any] = {}
         for part, content in intent.items():
@@ -53,7 +56,8 @@ class MemoryApiServer:
                 owned[f"f:{part}"] = {f"f:{name}": {} for name in content}
             else:
                 after[part] = content
-        after["metadata"]["managedFields"] = [{"manager": "taskfleet-operator", "operation": "Apply", "fieldsV1": owned}]
+        ours = {"manager": "taskfleet-operator", "operation": "Apply", "fieldsV1": owned}
+        after["metadata"]["managedFields"] = [ours, *_others(after, owned.get("f:spec", {}))]
         return self._store(key, before, after)
 
     async def apply_status(self, resource: Resource, intent: Json) -> Json:
@@ -62,8 +66,7 @@ class MemoryApiServer:
         before = self.objects.get(key)
         if before is None:
             raise NotFoundError("gone", status=404)
-        if intent["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != before["metadata"]["resourceVersion"]:
-            raise ConflictError("the object has been modified", status=409)
+        self._check_version(intent, before)
         return self._store(key, before, {**copy.deepcopy(before), "status": copy.deepcopy(intent["status"])})
 
     async def create(self, resource: Resource, new: Json) -> Json:
@@ -93,14 +96,23 @@ class MemoryApiServer:
         self.version += 1
         return self.objects.pop((resource.kind, namespace, name), None) is not None
 
-    def edit(self, resource: Resource, name: str, namespace: str = "finance", *, takes: str = "", **spec: Any) -> Json:
-        """Somebody else writes into `spec`, and takes the field `takes` from us."""
+    def edit(self, resource: Resource, name: str, namespace: str = "finance", *, takes: str = "", manager: str = "", **spec: Any) -> Json:
+        """Somebody else writes into `spec`, and takes the field `takes` from us; with a `manager` it is seen whose it is now."""
         key = (resource.kind, namespace, name)
         after = copy.deepcopy(self.objects[key])
         after["spec"].update(spec)
         if takes:
-            after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop(f"f:{takes}")
+            after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop(f"f:{takes}", None)
+        if manager:
+            others = [entry for entry in after["metadata"]["managedFields"] if entry["manager"] != manager]
+            entry = {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {f"f:{field}": {} for field in spec}}}
+            after["metadata"]["managedFields"] = [*others, entry]
         return self._store(key, self.objects[key], after)
+
+    def _check_version(self, intent: Json, before: Json | None) -> None:
+        current = before["metadata"]["resourceVersion"] if before is not None else ""
+        if intent["metadata"].get("resourceVersion", current) != current:
+            raise ConflictError("the object has been modified", status=409)
 
     def _write(self, what: str) -> None:
         if self.refuse is not None:
@@ -118,3 +130,13 @@ class MemoryApiServer:
         after["metadata"]["resourceVersion"] = str(self.version)
         self.objects[key] = after
         return copy.deepcopy(after)
+
+
+def _others(live: Json, forced: Json) -> list[Json]:
+    """Entries of other managers, without the fields that an apply takes from them."""
+    found = []
+    for entry in live["metadata"].get("managedFields", ()):
+        fields: Json = {name: {} for name in entry["fieldsV1"].get("f:spec", {}) if name not in forced}
+        if entry["manager"] != "taskfleet-operator" and fields:
+            found.append({**entry, "fieldsV1": {"f:spec": fields}})
+    return found

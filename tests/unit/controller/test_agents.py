@@ -11,10 +11,14 @@ from aiohttp.test_utils import TestServer
 
 from taskfleet.api.agent import (
     DESIRED_PATH,
+    DRAIN_PATH,
     RESOLVE_PATH,
     STATE_PATH,
+    UNDRAIN_PATH,
     ArtifactKind,
     DesiredState,
+    DrainReply,
+    DrainRequest,
     Limits,
     PoolIdentity,
     ResolveReply,
@@ -22,7 +26,7 @@ from taskfleet.api.agent import (
 )
 from taskfleet.api.taskmodel import Base
 from taskfleet.controller import agents as module
-from taskfleet.controller.agents import AgentConnections, AgentRefusedError, AgentUnreachableError
+from taskfleet.controller.agents import AgentConnections, AgentOutdatedError, AgentRefusedError, AgentUnreachableError
 from taskfleet.controller.keys import PoolKey
 from taskfleet.planning.snapshot import PodView
 from tests.unit.controller.waiting import until
@@ -61,6 +65,8 @@ class _Agent:
         self.documents: list[dict[str, Any]] = []
         self.changed = asyncio.Event()
         self.problem: web.Response | None = None
+        self.in_flight = 0
+        self.drained: dict[str, Any] | None = None
 
     def becomes(self, **values: Any) -> None:
         """Something changes."""
@@ -77,7 +83,7 @@ class _Agent:
     def _state(self) -> web.Response:
         state = {"pod": "p", "poolUid": "uid-1", "generation": self.generation, "version": self.version, "draining": False}
         report = {"staged": True, "reason": "Proven"}
-        return web.json_response({**state, "base": report, "engine": {"healthy": True}})
+        return web.json_response({**state, "base": report, "engine": {"healthy": True}, "inFlight": self.in_flight})
 
     async def state(self, request: web.Request) -> web.Response:
         self._allowed(request)
@@ -99,6 +105,21 @@ class _Agent:
     async def resolve(self, request: web.Request) -> web.Response:
         self._allowed(request)
         return self.problem or web.json_response({"digest": DIGEST, "version": "c1"})
+
+    async def drain(self, request: web.Request) -> web.Response:
+        self._allowed(request)
+        if self.problem is not None:
+            return self.problem
+        accepted = not self.in_flight
+        if accepted:
+            self.drained = await request.json()
+        answer = {"accepted": accepted, "inFlight": self.in_flight, "idleSeconds": 7.5 if accepted else 0}
+        return web.json_response(answer, status=200 if accepted else 409)
+
+    async def undrain(self, request: web.Request) -> web.Response:
+        self._allowed(request)
+        self.drained = None
+        return self._state()
 
 
 class _World:
@@ -139,6 +160,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[_World]:
     agent = _Agent()
     application = web.Application()
     application.add_routes([web.get(STATE_PATH, agent.state), web.put(DESIRED_PATH, agent.put), web.post(RESOLVE_PATH, agent.resolve)])
+    application.add_routes([web.post(DRAIN_PATH, agent.drain), web.post(UNDRAIN_PATH, agent.undrain)])
     changes: list[PoolKey] = []
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
         connections = AgentConnections(session, _Tokens(), changes.append, port=server.port or 0)
@@ -249,6 +271,70 @@ async def test_an_answer_that_is_no_agents_is_an_agent_out_of_reach(world: _Worl
     world.agent.problem = web.Response(**answer)
     with pytest.raises(AgentUnreachableError):
         await world.connections.resolve(POOL, "p", REQUEST)
+
+
+async def test_counts_in_flight_are_those_of_the_moment_that_they_are_asked_for(world: _World) -> None:
+    """They are no news to a long poll, so what it heard last may be old."""
+    world.listen()
+    await until(lambda: world.version == 1)
+    world.agent.in_flight = 3
+    assert (await world.connections.look(POOL, "p")).in_flight == 3
+    (view,) = world.connections.views(POOL)
+    assert view.state is not None
+    assert view.state.in_flight == 3
+    assert world.changes == [POOL], "nothing to decide anew"
+
+
+async def test_pods_that_were_busy_when_heard_last_are_looked_at_again(world: _World) -> None:
+    world.agent.in_flight = 3
+    world.listen()
+    await until(lambda: len(world.agent.asked) == 2)
+    world.agent.in_flight = 0
+    world.agent.asked.clear()
+    await world.connections.refresh(POOL)
+    assert [view.state.in_flight for view in world.connections.views(POOL) if view.state] == [0]
+    await world.connections.refresh(POOL)
+    assert world.agent.asked == [f"GET {STATE_PATH}"], "one that was idle is left alone"
+
+
+async def test_busy_pod_that_cant_be_asked_stays_as_it_was_heard(world: _World) -> None:
+    world.agent.in_flight = 3
+    world.listen()
+    await until(lambda: len(world.agent.asked) == 2)
+    world.agent.accepts = "nobody's"
+    await world.connections.refresh(POOL)
+    assert [view.state.in_flight for view in world.connections.views(POOL) if view.state] == [3]
+
+
+async def test_an_idle_agent_drains_and_is_opened_again(world: _World) -> None:
+    world.listen()
+    accepted = await world.connections.drain(POOL, "p", DrainRequest(idle_seconds=5))
+    assert accepted == DrainReply(accepted=True, in_flight=0, idle_seconds=7.5)
+    assert world.agent.drained == {"idleSeconds": 5, "holdSeconds": 30}
+    await world.connections.undrain(POOL, "p")
+    assert world.agent.drained is None
+
+
+async def test_an_agent_in_use_answers_so_and_that_is_no_failure(world: _World) -> None:
+    world.listen()
+    world.agent.in_flight = 2
+    refused = await world.connections.drain(POOL, "p", DrainRequest(idle_seconds=5))
+    assert refused == DrainReply(accepted=False, in_flight=2, idle_seconds=0)
+
+
+async def test_an_agent_that_does_not_know_drains_is_of_an_earlier_version(world: _World) -> None:
+    world.listen()
+    world.agent.problem = web.Response(status=404, text="404: Not Found")
+    with pytest.raises(AgentOutdatedError):
+        await world.connections.drain(POOL, "p", DrainRequest(idle_seconds=5))
+
+
+@pytest.mark.parametrize("answer", [{"text": "<html>", "status": 409}, {"text": "{}", "status": 200}, {"text": "", "status": 500}])
+async def test_an_answer_that_does_not_say_whether_it_drains_is_none(world: _World, answer: dict[str, Any]) -> None:
+    world.listen()
+    world.agent.problem = web.Response(**answer)
+    with pytest.raises(AgentUnreachableError):
+        await world.connections.drain(POOL, "p", DrainRequest(idle_seconds=5))
 
 
 async def test_an_answer_without_end_is_given_up(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:

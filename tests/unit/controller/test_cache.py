@@ -5,8 +5,8 @@ from typing import Any
 from taskfleet import names
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.controller.cache import Cache, Change, Unreadable
-from taskfleet.kube.resources import DEPLOYMENTS, SERVICES, TASK_MODELS
-from tests.unit.controller.objects import body, task_model
+from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES, TASK_MODELS
+from tests.unit.controller.objects import Json, body, pool, task_model
 
 
 def _words(changes: list[Change]) -> list[str]:
@@ -113,3 +113,23 @@ def test_field_sets_that_somebody_nested_without_end_in_our_name_are_taken_in() 
     cache = Cache()
     assert cache.put(TASK_MODELS, forged)
     assert isinstance(cache.parsed(TASK_MODELS, TaskModel, "a", "finance"), TaskModel)
+
+
+def test_whoever_else_has_the_replicas_is_known() -> None:
+    cache = Cache()
+
+    def managed(version: int, *entries: tuple[str, str, Json]) -> str:
+        found = pool("tiny", version)
+        found["metadata"]["managedFields"] = [
+            {"manager": manager, "operation": "Update", "subresource": part, "fieldsV1": owned} for manager, part, owned in entries
+        ]
+        cache.put(MODEL_POOLS, found)
+        return cache.scaler(MODEL_POOLS, "tiny", "finance")
+
+    replicas: Json = {"f:spec": {"f:replicas": {}}}
+    assert cache.scaler(MODEL_POOLS, "tiny", "finance") == ""
+    assert managed(1, (names.FIELD_MANAGER, "", replicas), ("kubectl", "", {"f:metadata": {}})) == ""
+    assert (
+        managed(2, (names.FIELD_MANAGER, "", {"f:spec": {}}), ("kube-controller-manager", "scale", replicas)) == "kube-controller-manager"
+    )
+    assert managed(3, (names.FIELD_MANAGER, "", replicas), ("keda", "scale", replicas)) == "keda"

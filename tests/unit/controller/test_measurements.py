@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from taskfleet.api.measurements import MEASUREMENTS_PATH, Counts, MeasurementBatch, RevisionCounts, ShadowCounts
+from taskfleet.api.measurements import MEASUREMENTS_PATH, Counts, MeasurementBatch, RevisionCounts, ShadowCounts, TaskDemand
 from taskfleet.controller import measurements
+from taskfleet.controller.demand import GatewayDemand
 from taskfleet.controller.keys import Key, TaskKey
 from taskfleet.controller.measurements import GatewayMeasurements
 from taskfleet.planning.snapshot import Evidence
@@ -42,6 +43,7 @@ class _World:
         self.revisions = {("finance", "total-new", "new"), ("finance", "total-old", "old")}
         self.now = BEGIN
         self.measurements: GatewayMeasurements
+        self.demand: GatewayDemand
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
@@ -54,6 +56,16 @@ class _World:
     def tell(self, *revisions: RevisionCounts, process: str = "one") -> None:
         batch = MeasurementBatch(replica=process, revisions=revisions)
         self.lines.put_nowait(batch.model_dump_json(by_alias=True, exclude_defaults=True).encode() + b"\n")
+
+    def tell_demand(self, *, held: int, process: str = "one") -> None:
+        told = TaskDemand(namespace=TASK.namespace, task_model=TASK.name, held=held, arrivals=held, last_request_seconds=1.0)
+        batch = MeasurementBatch(replica=process, uptime_seconds=1.0, demand=(told,))
+        self.lines.put_nowait(batch.model_dump_json(by_alias=True, exclude_defaults=True).encode() + b"\n")
+
+    def demanded(self) -> tuple[int, bool] | None:
+        """Requests that wait, and whether all gateways are heard."""
+        found = self.demand.of(TASK.namespace, (TASK.name,), stable_seconds=60)
+        return (sum(view.held for view in found.tasks), found.complete) if found is not None else None
 
     def evidence(self, since: datetime = BEGIN) -> Evidence | None:
         return self.measurements.evidence(TASK, candidate_uid="new", stable_uid="old", since=since)
@@ -70,6 +82,7 @@ async def world() -> AsyncIterator[_World]:
     application = web.Application()
     application.add_routes([web.get(MEASUREMENTS_PATH, found.stream)])
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        found.demand = GatewayDemand(now=lambda: found.now, clock=asyncio.get_running_loop().time)
         slices: list[dict[str, Any]] = [{"endpoints": [{"addresses": found.addresses}]}]
         found.measurements = GatewayMeasurements(
             session,
@@ -79,6 +92,7 @@ async def world() -> AsyncIterator[_World]:
             audience="internal",
             enqueue=found.enqueued.append,
             exists=lambda *revision: revision in found.revisions,
+            demand=found.demand,
             now=lambda: found.now,
         )
         running = asyncio.create_task(found.measurements.run())
@@ -192,3 +206,26 @@ async def test_counts_of_a_revision_that_is_gone_are_forgotten(monkeypatch: pyte
     await until(lambda: world.seen() == (5, 10))
     world.revisions.discard(("finance", "total-old", "old"))
     await until(lambda: world.seen() == (5, 0))
+
+
+async def test_the_same_stream_tells_of_demand(world: _World) -> None:
+    world.tell_demand(held=3)
+    await until(lambda: world.demanded() == (3, True))
+    assert len(world.asked) == 1
+
+
+async def test_a_gateway_that_is_not_heard_makes_the_demand_incomplete_until_another_process_is(world: _World) -> None:
+    world.tell_demand(held=3)
+    await until(lambda: world.demanded() == (3, True))
+    world.lines.put_nowait(None)
+    await until(lambda: world.demanded() == (0, False))
+    world.tell_demand(held=1, process="two")
+    await until(lambda: world.demanded() == (1, True))
+
+
+async def test_demand_is_not_known_where_there_is_no_gateway(monkeypatch: pytest.MonkeyPatch, world: _World) -> None:
+    monkeypatch.setattr(measurements, "LOOK_SECONDS", 0.01)
+    world.tell_demand(held=3)
+    await until(lambda: world.demanded() == (3, True))
+    world.addresses.clear()
+    await until(lambda: world.demanded() == (0, False))

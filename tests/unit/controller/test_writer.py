@@ -9,7 +9,7 @@ from taskfleet.controller.cache import Cache
 from taskfleet.controller.queue import RetryError
 from taskfleet.controller.writer import RefusedError, Writer, contains
 from taskfleet.kube.errors import ForbiddenError, InvalidError, KubeError, ThrottledError, UnavailableError
-from taskfleet.kube.resources import SERVICES, TASK_MODELS, Resource
+from taskfleet.kube.resources import PODS, SERVICES, TASK_MODELS, Resource
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, body, task_model
 
@@ -214,3 +214,23 @@ async def test_another_object_of_the_name_is_not_deleted(world: _World) -> None:
 )
 def test_live_objects_have_everything_of_an_intent_or_not(live: Json, intent: Json, answer: bool) -> None:  # noqa: FBT001
     assert contains(live, intent) is answer
+
+
+POD_PART = {"kind": "Pod", "metadata": {"name": "p", "namespace": "finance", "uid": "uid-p", "annotations": {"a": "b"}}}
+
+
+async def test_part_of_an_object_of_others_is_applied_to_that_very_object(world: _World) -> None:
+    world.server.objects["Pod", "finance", "p"] = body("p", 5, spec={"nodeName": "n"})
+    assert await world.writer.apply_part(PODS, POD_PART)
+    assert world.server.objects["Pod", "finance", "p"]["metadata"]["annotations"] == {"a": "b"}
+    told = world.cache.get(PODS, "p", "finance")
+    assert told is not None
+    assert told["metadata"]["annotations"] == {"a": "b"}, "the next decision sees it"
+
+
+async def test_no_object_is_made_where_the_one_that_was_meant_is_gone(world: _World) -> None:
+    assert not await world.writer.apply_part(PODS, POD_PART)
+    assert ("Pod", "finance", "p") not in world.server.objects
+    world.server.objects["Pod", "finance", "p"] = body("p", 5, uid="another")
+    assert not await world.writer.apply_part(PODS, POD_PART)
+    assert "annotations" not in world.server.objects["Pod", "finance", "p"]["metadata"]

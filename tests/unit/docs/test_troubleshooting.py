@@ -44,7 +44,9 @@ def test_the_list_of_metrics_is_what_the_parts_really_export() -> None:
     agent_metrics = AgentMetrics(Board("pod-a", Flights()))
     gateway = CollectorRegistry()
     Meter(gateway)
-    operator = collectors_of(REGISTRY) | {FleetCollector(depths=dict, kinds=("pool",), conditions=dict, shares=dict, scores=dict)}
+    operator = collectors_of(REGISTRY) | {
+        FleetCollector(depths=dict, kinds=("pool",), conditions=dict, shares=dict, scores=dict, pools=list)
+    }
     found = {
         *exported(operator, "operator"),
         *exported(collectors_of(gateway), "gateway"),

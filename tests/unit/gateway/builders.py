@@ -31,16 +31,27 @@ def task_json(
     to: list[dict[str, Any]] | None = None,
     deleted: bool = False,
     evaluation: dict[str, Any] | None = None,
+    conditions: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    metadata = {"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-01-02T03:04:05Z"}
+    metadata: dict[str, Any] = {
+        "namespace": namespace,
+        "name": name,
+        "uid": uid,
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "generation": 3,
+    }
     if deleted:
         metadata["deletionTimestamp"] = "2026-01-02T04:04:05Z"
     return {
         "kind": "TaskModel",
         "metadata": metadata,
         "spec": {"evaluation": evaluation} if evaluation else {},
-        "status": {"traffic": to} if to is not None else {},
+        "status": ({"traffic": to} if to is not None else {}) | ({"conditions": conditions} if conditions is not None else {}),
     }
+
+
+def unavailable(reason: str, message: str = "no node can take a pod", *, generation: int = 3) -> dict[str, Any]:
+    return {"type": "Available", "status": "False", "reason": reason, "message": message, "observedGeneration": generation}
 
 
 def task(name: str = "vendor", **arguments: Any) -> TaskRecord:

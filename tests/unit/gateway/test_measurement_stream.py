@@ -1,7 +1,7 @@
 """The stream of measurements over real connections: who may read it, what it tells and when it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ from taskfleet.gateway.internal import InternalApi
 from taskfleet.kube.identity import Identity
 from taskfleet.names import INTERNAL_AUDIENCE
 from tests.unit.gateway.pods import Pod
-from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import MODEL, World, running, serve
 
 OPERATOR = "system:serviceaccount:taskfleet-system:taskfleet-operator"
@@ -124,25 +123,68 @@ async def test_nothing_new_is_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> No
             assert (await lines.next()).revisions == ()
 
 
+async def demand(lines: Lines, wanted: Callable[[TaskDemand], bool]) -> TaskDemand:
+    """The first that is told and is as wanted."""
+    while True:
+        for found in (await lines.next()).demand:
+            if wanted(found):
+                return found
+
+
 async def test_demand_tells_what_waits_and_what_is_at_pods() -> None:
     async with Pod("a", models={MODEL}) as pod, running() as world, internal(world) as port, port.lines() as lines:
         serve(world.table)
         pod.gate.clear()
         waiting = asyncio.create_task(ask(world))
-        await until(lambda: world.figure("held_requests"))
-        while not (batch := await lines.next()).demand:
-            pass
-        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor", held=1, in_flight=0),)
+        held = await demand(lines, lambda found: found.held == 1)
+        assert (held.namespace, held.task_model, held.in_flight, held.arrivals) == ("finance", "vendor", 0, 1)
         pod.answer = _gated
         serve(world.table, pod)
-        while not (batch := await lines.next()).demand:
-            pass
-        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor", held=0, in_flight=1),)
+        at_pod = await demand(lines, lambda found: found.held == 0)
+        assert (at_pod.in_flight, at_pod.arrivals) == (1, 1)
+        assert at_pod.busy_seconds >= held.busy_seconds
         pod.gate.set()
         await waiting
+        over = await demand(lines, lambda found: found.in_flight == 0)
+        assert (over.held, over.arrivals) == (0, 1)
+        assert over.last_request_seconds is not None
+        assert over.busy_seconds >= at_pod.busy_seconds
+
+
+async def test_what_is_under_way_is_told_in_every_line_and_when_the_line_was_written() -> None:
+    async with Pod("a", models={MODEL}, answer=_gated) as pod, running(pod) as world, internal(world) as port, port.lines() as lines:
+        pod.gate.clear()
+        asked = asyncio.create_task(ask(world))
         while not (batch := await lines.next()).demand:
             pass
-        assert batch.demand == (TaskDemand(namespace="finance", task_model="vendor"),)
+        for _ in range(3):
+            before, batch = batch, await lines.next()
+            assert batch.demand[0].busy_seconds - before.demand[0].busy_seconds == pytest.approx(
+                batch.uptime_seconds - before.uptime_seconds, abs=0.05
+            )
+            assert batch.demand[0].last_request_seconds == pytest.approx(batch.uptime_seconds, abs=0.05)
+        pod.gate.set()
+        await asked
+
+
+async def test_requests_shorter_than_the_time_between_two_lines_are_counted() -> None:
+    async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port:
+        for _ in range(5):
+            await ask(world)
+        async with port.lines() as lines:
+            found = await demand(lines, lambda _: True)
+        assert (found.arrivals, found.held, found.in_flight) == (5, 0, 0)
+        assert found.busy_seconds > 0
+
+
+async def test_evaluations_are_no_demand() -> None:
+    access = KubernetesAccess(Tokens(), audience=INTERNAL_AUDIENCE, timeout=3, clock=lambda: 0.0)
+    async with Pod("a", models={MODEL}) as pod, running(pod, access=access) as world, internal(world) as port, port.lines() as lines:
+        for account in ("taskfleet-evaluator", "client"):
+            async with world.post(headers={"Authorization": f"Bearer system:serviceaccount:finance:{account}"}) as response:
+                assert response.status == 200
+        assert len(pod.received) == 2
+        assert (await demand(lines, lambda found: not found.in_flight)).arrivals == 1
 
 
 async def test_counts_of_what_is_deleted_are_gone() -> None:
@@ -152,9 +194,13 @@ async def test_counts_of_what_is_deleted_are_gone() -> None:
         async with port.lines() as lines:
             assert (await lines.next()).revisions == ()
         await ask(world)
-        world.gateway.measurements.forget_task(("finance", "vendor"))
         async with port.lines() as lines:
-            assert (await lines.next()).revisions == ()
+            assert (await lines.next()).demand[0].arrivals == 2
+            world.gateway.measurements.forget_task(("finance", "vendor"))
+            assert await demand(lines, lambda _: True) == TaskDemand(namespace="finance", task_model="vendor")
+        async with port.lines() as lines:
+            batch = await lines.next()
+            assert (batch.revisions, batch.demand) == ((), ())
 
 
 @pytest.mark.parametrize("bearer", ["", "system:serviceaccount:finance:taskfleet-operator", "system:serviceaccount:taskfleet-system:other"])

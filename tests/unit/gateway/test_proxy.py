@@ -80,18 +80,6 @@ async def test_wait_ends_in_time_with_an_honest_503() -> None:
         assert 1 < len(pod.received) < 10
 
 
-async def test_full_queue_refuses_at_once() -> None:
-    async with running(max_held_per_task=1) as world:
-        serve(world.table)
-        waiting = asyncio.create_task(status(world))
-        await until(lambda: world.figure("held_requests"))
-        async with world.post() as response:
-            assert response.status == 503
-            assert (await response.json())["error"]["code"] == "queue_full"
-            assert "Retry-After" in response.headers
-        waiting.cancel()
-
-
 async def test_client_that_leaves_frees_its_place() -> None:
     async with running(max_held_per_task=1) as world:
         serve(world.table)

@@ -187,8 +187,8 @@ def test_pod_that_claims_another_pools_uid_is_never_asked() -> None:
 
 
 def test_every_change_is_announced_and_an_unchanged_slice_is_none() -> None:
-    announced: list[int] = []
-    table = RouteTable(on_change=lambda: announced.append(1))
+    announced: list[str] = []
+    table = RouteTable(on_change=announced.append)
     table.put_slice(endpoints("10.0.0.1"))
     table.put_slice(endpoints("10.0.0.1"))
     assert len(announced) == 1

@@ -26,6 +26,8 @@ class PackingWorld:
     base_digests: dict[str, str] = field(default_factory=dict)
     base_versions: dict[str, str] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
+    replicas: dict[str, int] = field(default_factory=dict)
+    scaled_by_others: set[str] = field(default_factory=set)
     clock: int = 0
 
     def add(self, name: str, *, resolved: bool = True, **spec: object) -> TaskModelRevision:
@@ -100,6 +102,7 @@ class PackingWorld:
                     namespace=draft.namespace,
                     uid=before.metadata.uid if before else f"uid-{draft.name}-{self.clock}",
                     generation=generation + changed,
+                    resource_version=f"version-{generation + changed}",
                     labels=dict(draft.labels),
                 ),
                 spec=draft.spec,
@@ -118,6 +121,8 @@ class PackingWorld:
             unreadable=frozenset(self.unreadable),
             base_digests=self.base_digests,
             base_versions=self.base_versions,
+            replicas=self.replicas,
+            scaled_by_others=frozenset(self.scaled_by_others),
         )
 
     def home(self, revision: TaskModelRevision) -> str | None:

@@ -1,0 +1,1 @@
+"""`taskfleet pool`: the pods that serve task models, and why there are so many."""

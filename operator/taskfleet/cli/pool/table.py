@@ -1,0 +1,43 @@
+"""`taskfleet pool status` as people read it."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from taskfleet.cli.pool.report import PoolReport
+
+_COLUMNS = ("POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "MEMBERS")
+# Of more the rest is counted, unless one pool was asked for.
+_NAMED_TASKS = 3
+
+
+def table(pools: Sequence[PoolReport], *, namespaces: bool = False, all_members: bool = False) -> Table:
+    """One row for each pool. `namespaces`: with a column of theirs; `all_members`: names every task."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (("NAMESPACE",) if namespaces else ()) + _COLUMNS:
+        drawn.add_column(column, overflow="fold", no_wrap=column not in {"MESSAGE", "MEMBERS"})
+    for pool in pools:
+        drawn.add_row(*([pool.namespace] if namespaces else []), *_row(pool, all_members=all_members))
+    return drawn
+
+
+def _row(pool: PoolReport, *, all_members: bool) -> tuple[Text | str, ...]:
+    style = "green" if pool.ready_replicas >= pool.desired_replicas else "yellow"
+    message = "; ".join(part for part in (pool.message, pool.trouble) if part)
+    return (
+        pool.name,
+        pool.serving_class,
+        str(pool.desired_replicas),
+        Text(str(pool.ready_replicas), style),
+        pool.reason or "-",
+        Text(message or "-", "red" if pool.trouble else ""),
+        _members(pool, all_members=all_members),
+    )
+
+
+def _members(pool: PoolReport, *, all_members: bool) -> str:
+    tasks = sorted({member.task_model for member in pool.members})
+    named = tasks if all_members or len(tasks) <= _NAMED_TASKS + 1 else tasks[:_NAMED_TASKS]
+    rest = len(tasks) - len(named)
+    return ", ".join([*named, *([f"{rest} more"] if rest else [])]) or "-"

@@ -1,0 +1,65 @@
+"""How many pods the demand of a pool needs.
+
+The need is the sum over its tasks of requests at a time, divided by how many of them a pod is to have: a fraction of pods, rounded by whoever decides. Sums, never averages
+over pods or gateways: eight pods that share one pod's work need one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from taskfleet.planning.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
+from taskfleet.planning.replicas import TaskScaling
+
+# Against means that miss a whole number of pods by a rounding error.
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """In pods, except where said."""
+
+    fast: float = 0.0
+    stable: float = 0.0
+    # The same as far as requests that arrive now explain it, not those that wait for pods which are starting.
+    arriving: float = 0.0
+    requests_fast: float = 0.0  # requests at a time
+    requests_stable: float = 0.0
+    held: int = 0  # requests
+    greatest: str = ""  # the task with the largest share
+
+
+def need_of(demand: PoolDemand, wishes: Mapping[str, TaskScaling], seconds_per_request: Mapping[str, float]) -> Need:
+    """The need of the pool's tasks. `seconds_per_request` is what an answer takes where no request waits, by task, as far as it is known."""
+    views = [view for view in demand.tasks if view.task in wishes]
+    shares = {view.task: _pods(now_of(view), wishes[view.task]) for view in views}
+    return Need(
+        fast=sum(shares.values()),
+        stable=sum(_pods(view.stable, wishes[view.task]) for view in views),
+        arriving=sum(_pods(_explained(view, seconds_per_request), wishes[view.task]) for view in views),
+        requests_fast=sum(now_of(view) for view in views),
+        requests_stable=sum(view.stable for view in views),
+        held=sum(view.held for view in views),
+        greatest=max(sorted(shares), key=lambda task: shares[task], default=""),
+    )
+
+
+def now_of(view: TaskDemandView) -> float:
+    """Requests at a time. Those that wait at this moment count at once; the mean would take its window to see them."""
+    return max(view.fast, float(view.held))
+
+
+def pods_above(need: float, tolerance: float = 0.0) -> int:
+    """Whole pods for a need, where each may be above its target by the tolerance (a share of it)."""
+    return ceil(need / (1 + tolerance) - _EPSILON)
+
+
+def _explained(view: TaskDemandView, seconds_per_request: Mapping[str, float]) -> float:
+    """By Little's law. Of a task that was never answered, an answer is taken to last as long as the window."""
+    if view.arrivals_per_second is None:
+        return max(now_of(view), view.stable)
+    return view.arrivals_per_second * seconds_per_request.get(view.task, float(FAST_WINDOW_SECONDS))
+
+
+def _pods(requests: float, wish: TaskScaling) -> float:
+    return min(requests / wish.target, float(wish.most))

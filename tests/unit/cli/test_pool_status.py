@@ -1,0 +1,112 @@
+"""`taskfleet pool status`: what the table says, and what scripts get."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from taskfleet.cli.cluster import UnusableError
+from taskfleet.cli.main import app
+from taskfleet.cli.pool.report import PoolReport
+from taskfleet.cli.pool.showing import read
+from taskfleet.cli.pool.table import table
+from tests.unit.controller.api_server import MemoryApiServer
+from tests.unit.controller.objects import Json, pool
+
+STEP = {"desiredReplicas": 3, "reason": "Step", "message": "raised from 1", "lastScaleTime": "2026-01-01T12:00:00Z"}
+
+
+def unschedulable() -> Json:
+    condition = {
+        "type": "Available",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    return {"conditions": [condition], "readyReplicas": 0, "scaling": STEP}
+
+
+class _World:
+    def __init__(self) -> None:
+        self.server = MemoryApiServer()
+
+    def there_is(self, item: Json) -> None:
+        self.server.objects["ModelPool", item["metadata"]["namespace"], item["metadata"]["name"]] = item
+
+    async def read(self, namespace: str = "finance", name: str | None = None) -> list[PoolReport]:
+        server: Any = self.server
+        return await read(server, namespace, name)
+
+
+@pytest.fixture
+def world() -> _World:
+    found = _World()
+    members = [(task, f"{task}-1") for task in ("total", "vendor", "date", "currency", "route")]
+    found.there_is(pool("tiny", 1, *members, replicas=3, status={"readyReplicas": 2, "scaling": STEP}))
+    found.there_is(pool("other", 2, ("intent", "intent-1"), replicas=3, status=unschedulable()))
+    found.there_is(pool("fresh", 3, ("new", "new-1"), namespace="support"))
+    return found
+
+
+def lines(pools: list[PoolReport], **options: bool) -> list[list[str]]:
+    """Cells of the rows, the heading first."""
+    screen = Console(file=io.StringIO(), width=10_000, highlight=False)
+    screen.print(table(pools, **options), soft_wrap=True)
+    assert isinstance(screen.file, io.StringIO)
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in screen.file.getvalue().splitlines()]
+
+
+async def test_each_pool_says_how_many_pods_and_why(world: _World) -> None:
+    assert lines(await world.read()) == [
+        ["POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "MEMBERS"],
+        ["other", "cpu", "3", "0", "Step", "raised from 1; Unschedulable: 0/3 nodes are available", "intent"],
+        ["tiny", "cpu", "3", "2", "Step", "raised from 1", "currency, date, route, 2 more"],
+    ]
+
+
+async def test_one_pool_names_all_its_tasks(world: _World) -> None:
+    found = await world.read(name="tiny")
+    assert lines(found, all_members=True)[1][-1] == "currency, date, route, total, vendor"
+
+
+async def test_all_namespaces_are_told_apart(world: _World) -> None:
+    rows = lines(await world.read(namespace=""), namespaces=True)
+    assert [row[:2] for row in rows[1:]] == [["finance", "other"], ["finance", "tiny"], ["support", "fresh"]]
+    assert rows[3][2:] == ["cpu", "1", "0", "-", "-", "new"], "nobody has decided yet"
+
+
+async def test_scripts_get_the_members_and_the_times(world: _World) -> None:
+    (found,) = await world.read(name="tiny")
+    content = json.loads(json.dumps(found.to_json()))
+    assert (content["desiredReplicas"], content["readyReplicas"], content["lastScaleTime"]) == (3, 2, "2026-01-01T12:00:00Z")
+    assert content["members"][0] == {"taskModel": "total", "revision": "total-1", "role": "Stable", "state": "Pending"}
+
+
+async def test_what_was_decided_counts_where_it_is_not_written_yet(world: _World) -> None:
+    world.there_is(pool("tiny", 4, ("total", "total-1"), replicas=1, status={"scaling": STEP}))
+    (found,) = await world.read(name="tiny")
+    assert found.desired_replicas == 3
+
+
+async def test_a_pool_that_there_is_not_is_said_so(world: _World) -> None:
+    with pytest.raises(UnusableError, match="there is no ModelPool gone in namespace finance"):
+        await world.read(name="gone")
+
+
+async def test_a_pool_that_this_version_cannot_read_is_named(world: _World) -> None:
+    broken = pool("tiny", 9)
+    broken["spec"]["replicas"] = "many"
+    world.there_is(broken)
+    with pytest.raises(UnusableError, match="ModelPool finance/tiny"):
+        await world.read()
+
+
+def test_a_name_and_all_namespaces_exclude_each_other() -> None:
+    found = CliRunner().invoke(app, ["pool", "status", "tiny", "--all-namespaces"])
+    assert found.exit_code == typer.BadParameter("").exit_code
