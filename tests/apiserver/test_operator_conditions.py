@@ -185,7 +185,8 @@ def test_fields_without_effect_are_named_and_change_nothing(api_server: ApiServe
     later = changed(
         good(namespace),
         put("spec.rollout", {"strategy": "Canary", "steps": [{"weightPercent": 10}]}),
-        put("spec.scaling", {"minReplicas": 0, "maxReplicas": 4}),
+        put("spec.scaling", {"minReplicas": 1, "maxReplicas": 4}),
+        put("spec.savings", {"reference": {"name": "large", "inputPricePerMillion": "3", "outputPricePerMillion": "15"}}),
     )
     api.apply(later)
     eventually(lambda: api.list(DEPLOYMENT, namespace) or None, what="its pool is made")
@@ -195,8 +196,8 @@ def test_fields_without_effect_are_named_and_change_nothing(api_server: ApiServe
     found = condition(task, "FieldsWithoutEffect") or {}
     assert found["status"] == "True"
     assert "spec.rollout" not in found["message"]
-    assert "spec.scaling.minReplicas" in found["message"]
-    assert api.list(DEPLOYMENT, namespace)[0]["spec"]["replicas"] == 1, "a task at zero runs one replica"
+    assert "spec.scaling" not in found["message"]
+    assert "spec.savings" in found["message"]
     api.apply(good(namespace))
     eventually(lambda: condition(api.get(TASK_MODEL, "one", namespace), "FieldsWithoutEffect") is None, what="the condition goes")
 

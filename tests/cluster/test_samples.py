@@ -27,10 +27,10 @@ from tests.cluster.oracles import START_SECONDS, invisible, said, settled
 from tests.cluster.story import tell
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-# A class's fields that no child carries: they decide what is admitted, or wait for later versions that have them as figures.
+# A class's fields that no child carries: they decide what is admitted and how many pods there are, or wait for later versions that have them as figures.
 DECIDE_ONLY = ("spec.engine.type", "spec.allowedNamespaces", "spec.adapters.maxPerPool", "spec.scaling", "spec.pricePerHour")
-# A task's fields that decide how a proven revision gets its traffic; this task's never has a pod. What they do is shown in test_rollouts.
-DECIDE_ROLLOUTS = ("spec.rollout", "spec.evaluation")
+# A task's fields that decide how a proven revision gets its traffic, and how many pods; this task's never has one that runs.
+DECIDE_LATER = ("spec.rollout", "spec.evaluation", "spec.scaling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def test_computed_fields_show(fleet: Fleet, maximal: Maximal) -> None:
 
 def test_every_field_of_a_task_shows(fleet: Fleet, maximal: Maximal) -> None:
     spec = {name: value for name, value in maximal.task["spec"].items() if name not in {"suspend", "servingClassName"}}
-    assert [field for field in invisible(spec, evidence(fleet, maximal)) if not field.startswith(DECIDE_ROLLOUTS)] == []
+    assert [field for field in invisible(spec, evidence(fleet, maximal)) if not field.startswith(DECIDE_LATER)] == []
 
 
 def test_replicas_follow_the_wishes(fleet: Fleet, maximal: Maximal) -> None:

@@ -54,6 +54,8 @@ class Reason(StrEnum):
     STORE_FULL = "StoreFull"  # the pod's store has no room for the artifact; what serves goes on, and it is tried again
     # Available, and pools
     SERVING = "Serving"  # answers
+    AT_ZERO = "AtZero"  # asleep with no pods; the next request wakes it, and is answered
+    WAKING = "Waking"  # comes from zero; requests wait at the gateway until a pod is Ready
     NO_READY_PODS = "NoReadyPods"  # no pod of the pool is Ready
     UNSCHEDULABLE = "Unschedulable"  # the scheduler finds no node; its message is copied
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # an image of the pod can't be pulled

@@ -74,7 +74,7 @@ class MemberState(StrEnum):
     """How far a member is on the pool's pods."""
 
     PENDING = "Pending"
-    PROVEN = "Proven"  # on every Ready pod, at least one
+    PROVEN = "Proven"  # on every Ready pod, at least one; while the pool sleeps: when it went to sleep
     FAILED = "Failed"  # for good, on at least one pod
 
 

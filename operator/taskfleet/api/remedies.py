@@ -41,6 +41,8 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.CREDENTIALS_MISSING: "Add the entry to the Secret `taskfleet-credentials` of the namespace, or correct `credentialsKey`. Pods pick it up within two minutes, without a restart.",
     # Available, and pools
     Reason.SERVING: _NOTHING,
+    Reason.AT_ZERO: "Nothing. Where the first request must not wait for a pod, set `scaling.minReplicas` to 1: see [scaling](scaling.md).",
+    Reason.WAKING: f"{_WAIT} How long it takes is how long a pod of the class takes to start.",
     Reason.NO_READY_PODS: "Look at the pool's pods: see [pool pods don't start](#pool-pods-dont-start). Requests are held for a while, then answered with 503.",
     Reason.UNSCHEDULABLE: "The scheduler's words are in the message: free or add devices, or correct `accelerator` and `scheduling` of the class. It is tried again by itself.",
     Reason.IMAGE_UNAVAILABLE: "Check the image's name in the class (engine) or in the chart's values (agent), `imagePullSecrets`, and that nodes reach the registry.",

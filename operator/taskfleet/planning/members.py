@@ -2,7 +2,7 @@
 
 A revision is proven when every Ready pod has proven it, and there is one. A pod whose agent has not been heard since the operator started, or since the pool's last document was
 handed out, says nothing in favour: what was said before stays, so that neither a restart of the operator nor a neighbour that joins changes a status. A revision that left the
-pool and came back is proven anew.
+pool and came back is proven anew. While a pool sleeps, and until the first pod of its next life is Ready, what was proven stays proven: its requests wait for that pod.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from taskfleet.api.modelpool import Member, MemberState, MemberStatus
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.conditions import known, shortened
 from taskfleet.planning.desired import engine_name_of
+from taskfleet.planning.sleep import is_asleep, is_waking
 from taskfleet.planning.slots import in_words
 from taskfleet.planning.snapshot import PoolSnapshot
 
@@ -48,7 +49,7 @@ def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None,
         return _said(member, MemberState.FAILED, known(report.reason, Reason.ENGINE_REJECTED), f"pod {pod}: {report.message}")
     serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
     level = {pod for pod, state in heard.items() if state.generation >= snapshot.pool.metadata.generation}
-    return _by_ready_pods(member, before, serving, reports, level) if serving else _nowhere(member, reports, before)
+    return _by_ready_pods(member, before, serving, reports, level) if serving else _nowhere(snapshot, member, reports, before)
 
 
 def _upstream_digest(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> str | None:
@@ -84,10 +85,10 @@ def _by_ready_pods(
 def _base_member(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:
     """A task without adapter: a Ready pod has staged the base and its engine is healthy; it serves the base once it has a document that says so."""
     serving = sorted(pod.name for pod in snapshot.pods if pod.serving)
+    if before is not None and before.state is MemberState.PROVEN and (serving or _slept(snapshot)):
+        return before
     if not serving:
         return _said(member, MemberState.PENDING, Reason.NO_READY_PODS, "no pod is Ready")
-    if before is not None and before.state is MemberState.PROVEN:
-        return before
     for pod in serving:
         state = heard.get(pod)
         if state is None or state.generation < snapshot.pool.metadata.generation:
@@ -111,14 +112,20 @@ def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
     return _said(member, state, known(failure.reason, Reason.SOURCE_UNAVAILABLE), failure.message)
 
 
-def _nowhere(member: Member, reports: Mapping[str, AdapterReport | None], before: MemberStatus | None) -> MemberStatus:
+def _nowhere(
+    snapshot: PoolSnapshot, member: Member, reports: Mapping[str, AdapterReport | None], before: MemberStatus | None
+) -> MemberStatus:
     """No pod is Ready. An adapter that can't be fetched says more than that."""
     for pod, report in reports.items():
         if report is not None and report.phase is AdapterPhase.STAGING and report.message:
             return _pending(member, pod, report)
-    if before is not None and before.state is MemberState.FAILED:
+    if before is not None and (before.state is MemberState.FAILED or (before.state is MemberState.PROVEN and _slept(snapshot))):
         return before
     return _said(member, MemberState.PENDING, Reason.NO_READY_PODS, "no pod is Ready")
+
+
+def _slept(snapshot: PoolSnapshot) -> bool:
+    return is_asleep(snapshot.pool) or is_waking(snapshot.pool)
 
 
 def _pending(member: Member, pod: str, report: AdapterReport | None) -> MemberStatus:

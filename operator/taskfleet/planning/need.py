@@ -21,27 +21,44 @@ class Need:
 
     fast: float = 0.0
     stable: float = 0.0
-    # The same as far as requests that arrive now explain it, not those that wait for pods which are starting.
+    # What requests that arrive now need, and those that wait, if they are to be answered within a stable window.
     arriving: float = 0.0
     requests_fast: float = 0.0  # requests at a time
     requests_stable: float = 0.0
     held: int = 0  # requests
     greatest: str = ""  # the task with the largest share
+    # A task that its maxReplicas keeps from more: by what is there now, and by `arriving`.
+    capped: str = ""
+    capped_arriving: str = ""
 
 
-def need_of(demand: PoolDemand, wishes: Mapping[str, TaskScaling], seconds_per_request: Mapping[str, float]) -> Need:
+def need_of(
+    demand: PoolDemand,
+    wishes: Mapping[str, TaskScaling],
+    seconds_per_request: Mapping[str, float],
+    *,
+    window_seconds: int,
+    tolerance: float,
+) -> Need:
     """The need of the pool's tasks. `seconds_per_request` is what an answer takes where no request waits, by task, as far as it is known."""
     views = [view for view in demand.tasks if view.task in wishes]
-    shares = {view.task: _pods(now_of(view), wishes[view.task]) for view in views}
+    shares = {view.task: _pods(now_of(view), wishes[view.task], tolerance) for view in views}
+    arriving = {view.task: _pods(_explained(view, seconds_per_request, window_seconds), wishes[view.task], tolerance) for view in views}
     return Need(
         fast=sum(shares.values()),
-        stable=sum(_pods(view.stable, wishes[view.task]) for view in views),
-        arriving=sum(_pods(_explained(view, seconds_per_request), wishes[view.task]) for view in views),
+        stable=sum(_pods(view.stable, wishes[view.task], tolerance) for view in views),
+        arriving=sum(arriving.values()),
         requests_fast=sum(now_of(view) for view in views),
         requests_stable=sum(view.stable for view in views),
         held=sum(view.held for view in views),
         greatest=max(sorted(shares), key=lambda task: shares[task], default=""),
+        capped=_capped(shares, wishes, tolerance),
+        capped_arriving=_capped(arriving, wishes, tolerance),
     )
+
+
+def _capped(shares: Mapping[str, float], wishes: Mapping[str, TaskScaling], tolerance: float) -> str:
+    return next((task for task in sorted(shares) if shares[task] >= wishes[task].most * (1 + tolerance)), "")
 
 
 def now_of(view: TaskDemandView) -> float:
@@ -54,12 +71,16 @@ def pods_above(need: float, tolerance: float = 0.0) -> int:
     return ceil(need / (1 + tolerance) - _EPSILON)
 
 
-def _explained(view: TaskDemandView, seconds_per_request: Mapping[str, float]) -> float:
-    """By Little's law. Of a task that was never answered, an answer is taken to last as long as the window."""
+def _explained(view: TaskDemandView, seconds_per_request: Mapping[str, float], window_seconds: int) -> float:
+    """Requests at a time, by Little's law. Of a task that was never answered, an answer is taken to last as long as the fast window."""
+    open_now = max(now_of(view), view.stable)
     if view.arrivals_per_second is None:
-        return max(now_of(view), view.stable)
-    return view.arrivals_per_second * seconds_per_request.get(view.task, float(FAST_WINDOW_SECONDS))
+        return open_now
+    seconds = seconds_per_request.get(view.task, float(FAST_WINDOW_SECONDS))
+    arriving = view.arrivals_per_second * seconds
+    return arriving + max(0.0, open_now - arriving) * seconds / window_seconds
 
 
-def _pods(requests: float, wish: TaskScaling) -> float:
-    return min(requests / wish.target, float(wish.most))
+def _pods(requests: float, wish: TaskScaling, tolerance: float) -> float:
+    """At most what a task's maximum of pods takes where each is above its target by the tolerance."""
+    return min(requests / wish.target, wish.most * (1 + tolerance))

@@ -17,6 +17,7 @@ from taskfleet.planning.plans import PoolPlan
 from taskfleet.planning.podtrouble import Trouble, trouble
 from taskfleet.planning.resolution import resolutions
 from taskfleet.planning.scalingstatus import scaling_events, scaling_status
+from taskfleet.planning.sleep import is_asleep, is_waking
 from taskfleet.planning.snapshot import PoolSnapshot
 
 
@@ -70,7 +71,7 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
     pool = snapshot.pool
     ready = sum(pod.serving for pod in snapshot.pods)
     found = trouble(snapshot)
-    findings = (_available(ready, found), *_summary(snapshot, found, ready=ready, usable=usable).findings)
+    findings = (_available(pool, ready, found), *_summary(snapshot, found, ready=ready, usable=usable).findings)
     return ModelPoolStatus(
         observed_generation=pool.metadata.generation,
         conditions=merged(pool.status.conditions, findings, generation=pool.metadata.generation, now=now),
@@ -82,12 +83,16 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
     )
 
 
-def _available(ready: int, found: Trouble | None) -> Finding:
+def _available(pool: ModelPool, ready: int, found: Trouble | None) -> Finding:
     if ready:
         also = f"; not all pods can start: {found.message}" if found is not None else ""
         return Finding(ConditionType.AVAILABLE, True, Reason.SERVING, f"at least one pod is Ready{also}")
     if found is not None:
         return Finding(ConditionType.AVAILABLE, False, found.reason, found.message)
+    if is_asleep(pool):
+        return Finding(ConditionType.AVAILABLE, True, Reason.AT_ZERO, "asleep; the next request wakes it")
+    if is_waking(pool):
+        return Finding(ConditionType.AVAILABLE, True, Reason.WAKING, "waking; requests wait until a pod is Ready")
     return Finding(ConditionType.AVAILABLE, False, Reason.STARTING, "pods are starting")
 
 
@@ -99,10 +104,19 @@ def _summary(snapshot: PoolSnapshot, found: Trouble | None, *, ready: int, usabl
         return summary_of(Reason.CLASS_INVALID, f"ServingClass {name} is invalid; what runs goes on")
     if found is not None:
         return summary_of(found.reason, found.message)
+    return _progress(snapshot, ready)
+
+
+def _progress(snapshot: PoolSnapshot, ready: int) -> Summary:
+    """Of a pool in which nothing is wrong."""
+    if is_asleep(snapshot.pool):
+        return Summary(Outlook.READY, Reason.AT_ZERO, "asleep; the next request wakes it")
     deployment = snapshot.deployment
     wanted = snapshot.pool.spec.replicas
     if deployment is not None and deployment.rolled_out and deployment.replicas == wanted and ready >= wanted:
         return Summary(Outlook.READY, Reason.SERVING, "all pods are Ready")
+    if ready > wanted:
+        return Summary(Outlook.RECONCILING, Reason.PROGRESSING, f"pods are being taken away; {ready} serve, and {wanted} are wanted")
     if ready:
         return Summary(Outlook.RECONCILING, Reason.PROGRESSING, f"pods are being brought up; {ready} of {wanted} serve")
     return Summary(Outlook.RECONCILING, Reason.STARTING, "pods are starting")

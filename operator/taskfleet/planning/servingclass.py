@@ -16,7 +16,6 @@ from taskfleet.api.servingclass import (
     RESERVED_VOLUMES,
     OciBases,
     Resources,
-    ScalingDefaults,
     ServingClass,
     ServingClassSpec,
     ServingClassStatus,
@@ -162,12 +161,6 @@ def _plan(previous: ServingClassStatus, findings: list[Finding], *, generation: 
 
 def _without_effect(spec: ServingClassSpec) -> tuple[Finding, ...]:
     fields = ["spec.pricePerHour"] if spec.price_per_hour is not None else []
-    # The API server fills in defaults, so only a value that differs from its default was meant.
-    defaults = ScalingDefaults()
-    if spec.scaling.target_concurrency != defaults.target_concurrency:
-        fields.append("spec.scaling.targetConcurrency")
-    if spec.scaling.idle_seconds != defaults.idle_seconds:
-        fields.append("spec.scaling.idleSeconds")
     return without_effect(fields)
 
 

@@ -12,6 +12,7 @@ from taskfleet.planning.revisionstatus import adapter_finding
 from taskfleet.planning.rollout_phase import RolloutPhase
 from taskfleet.planning.rollout_situation import Rejection, Step
 from taskfleet.planning.servingclass import without_effect
+from taskfleet.planning.sleep import OUT_OF_SLEEP
 from taskfleet.planning.snapshot import Refusal
 
 
@@ -59,14 +60,7 @@ def findings(standing: Standing) -> tuple[Finding, ...]:
 def fields_without_effect(task: TaskModel) -> list[str]:
     """Fields of the spec that are set and that this version does not act on."""
     spec = task.spec
-    given = {
-        # Zero lets a task sleep, which none does yet; any other number is what it gets.
-        "spec.scaling.minReplicas": spec.scaling.min_replicas if spec.scaling.min_replicas == 0 else None,
-        "spec.scaling.maxReplicas": spec.scaling.max_replicas,
-        "spec.scaling.targetConcurrency": spec.scaling.target_concurrency,
-        "spec.scaling.idleSeconds": spec.scaling.idle_seconds,
-        "spec.savings": spec.savings,
-    }
+    given = {"spec.savings": spec.savings}
     return [field for field, value in given.items() if value is not None]
 
 
@@ -102,13 +96,16 @@ def _without_place(standing: Standing) -> tuple[Reason, str]:
 
 
 def available(standing: Standing) -> Finding:
-    """Can it answer now?"""
+    """Can it answer now, or as soon as its pool is awake?"""
     place = standing.serving
     if place is None:
         return _unavailable(standing)
     pool = place.pool
     ready = pool.status.ready_replicas
     condition = place.pool_available
+    if ready == 0 and place.proven and condition is not None and condition.status == "True" and condition.reason in OUT_OF_SLEEP:
+        message = f"{standing.revision_served} is on pool {pool.metadata.name}: {condition.message}"
+        return Finding(ConditionType.AVAILABLE, True, Reason(condition.reason), message)
     if ready == 0 or condition is None or condition.status != "True":
         if condition is not None and condition.status != "True":
             return Finding(ConditionType.AVAILABLE, False, known(condition.reason, Reason.NO_READY_PODS), condition.message)
@@ -283,4 +280,6 @@ def summary(standing: Standing) -> Summary:
         if objection := check(standing):
             return objection
     suspended = "; spec.suspend is true" if standing.task.spec.suspend else ""
-    return Summary(Outlook.READY, Reason.SERVING, f"{standing.revision_served} answers{suspended}")
+    found = available(standing)
+    message = f"{standing.revision_served} answers" if found.reason is Reason.SERVING else found.message
+    return Summary(Outlook.READY, found.reason, f"{message}{suspended}")

@@ -24,8 +24,10 @@ from tests.unit.planning.builders import (
     member_of,
     pod,
     pool_of,
+    pool_status,
     report,
     revision_of,
+    said,
     serving_class,
     task_model,
 )
@@ -446,3 +448,71 @@ class TestPodTrouble:
 def test_pool_that_is_being_deleted_is_left_alone() -> None:
     metadata = the_pool().metadata.model_copy(update={"deletion_timestamp": "2026-01-01T00:00:00Z"})
     assert planned(the_pool().model_copy(update={"metadata": metadata})) == PoolPlan()
+
+
+def asleep_pool(reason: str = "AtZero", *, replicas: int = 0) -> ModelPool:
+    return the_pool(replicas=replicas, status=pool_status(said(REVISION), ready=0, reason=reason))
+
+
+class TestSleeping:
+    def test_sleeping_pool_is_ready_and_available(self) -> None:
+        plan = planned(asleep_pool("Serving"), pods=(), agents=(), deployment=deployment(0))
+        conditions = {found.type: (found.status, found.reason) for found in status_of(plan).conditions}
+        assert conditions == {"Available": ("True", "AtZero"), "Ready": ("True", "AtZero")}
+
+    def test_what_was_proven_stays_proven_while_the_pool_sleeps_and_wakes(self) -> None:
+        for sleeping in (asleep_pool(), asleep_pool(replicas=1), asleep_pool("Waking", replicas=1)):
+            plan = planned(sleeping, pods=(), agents=(), deployment=deployment(0))
+            assert member_status(plan).state is MemberState.PROVEN
+
+    def test_what_was_never_proven_is_not_by_sleeping(self) -> None:
+        sleeping = the_pool(replicas=0, status=pool_status(said(REVISION, MemberState.PENDING, "Loading"), ready=0, reason="AtZero"))
+        assert member_status(planned(sleeping, pods=(), agents=(), deployment=deployment(0))).state is MemberState.PENDING
+        assert member_status(planned(the_pool(replicas=0), pods=(), agents=(), deployment=deployment(0))).state is MemberState.PENDING
+
+    def test_waking_pool_is_available_until_something_goes_wrong(self) -> None:
+        starting = (pod(ready=False),)
+        waking = planned(asleep_pool(replicas=1), pods=starting, agents=(), deployment=deployment(1, ready=0))
+        assert next((found.status, found.reason) for found in status_of(waking).conditions if found.type == "Available") == (
+            "True",
+            "Waking",
+        )
+        unschedulable = (pod(ready=False, unschedulable="0/1 nodes are available"),)
+        stuck = planned(asleep_pool("Waking", replicas=1), pods=unschedulable, agents=(), deployment=deployment(1, ready=0))
+        assert next((found.status, found.reason) for found in status_of(stuck).conditions if found.type == "Available") == (
+            "False",
+            "Unschedulable",
+        )
+
+    def test_pool_that_lost_its_pods_is_not_taken_for_a_waking_one(self) -> None:
+        lost = the_pool(status=pool_status(said(REVISION), ready=1))
+        plan = planned(lost, pods=(), agents=(), deployment=deployment(1, ready=0))
+        assert next((found.status, found.reason) for found in status_of(plan).conditions if found.type == "Available") == (
+            "False",
+            "Starting",
+        )
+        assert member_status(plan).state is MemberState.PENDING
+
+    def test_first_pod_of_the_next_life_proves_everything_anew(self) -> None:
+        woken = asleep_pool("Waking", replicas=1)
+        assert member_status(planned(woken)).state is MemberState.PROVEN
+        loading = agent(woken, "pod-a", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading"))
+        assert member_status(planned(woken, agents=(loading,))).state is MemberState.PENDING
+
+    def test_base_that_serves_a_task_stays_proven_too(self) -> None:
+        task = task_model("plain", version=None)
+        revision = revision_of(task)
+        sleeping = pool_of(
+            member_of(revision),
+            key=key_for(task),
+            base_digest=digest("b"),
+            replicas=0,
+            status=pool_status(said(revision), ready=0, reason="AtZero"),
+        )
+        plan = planned(sleeping, pods=(), agents=(), deployment=deployment(0), revisions=(revision,))
+        assert member_status(plan).state is MemberState.PROVEN
+
+    def test_pods_that_are_too_many_are_said_to_go(self) -> None:
+        plan = planned(the_pool(), pods=(pod("pod-a"), pod("pod-b")), deployment=deployment(2))
+        ready = next(found for found in status_of(plan).conditions if found.type == "Ready")
+        assert (ready.status, ready.message) == ("False", "pods are being taken away; 2 serve, and 1 are wanted")
