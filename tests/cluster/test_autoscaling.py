@@ -1,0 +1,192 @@
+"""Replicas follow demand on a real cluster, to zero and back, and no request pays for it with an error."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cluster.api import DEPLOYMENT, EVENT, POD, POOL, Object, condition, eventually, is_true
+from tests.cluster.fleet import SYSTEM, Artifact, Fleet, Tenant
+from tests.cluster.load import constant_load
+from tests.cluster.local.cluster import Cluster
+from tests.cluster.oracles import SOAK, ready, still
+from tests.cluster.sickness import sicken
+from tests.cluster.story import tell
+
+CLASS = "sleepy"
+IDLE_SECONDS = 60 if SOAK else 10
+MOST = 3
+TARGET = 2
+# How long an answer takes in a burst: long enough to be many at once.
+SLOW_SECONDS = 2.0
+FIRST_REQUESTS = 50
+RARE, SELDOM = "rare", "seldom"
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Two tasks on one pool that may sleep."""
+
+    tenant: Tenant
+    cluster: Cluster
+    rare: Artifact
+    seldom: Artifact
+
+    def pool(self) -> Object:
+        (pool,) = self.tenant.fleet.api.list(POOL, self.tenant.namespace)
+        return pool
+
+    def pods(self) -> list[Object]:
+        return [pod for pod in self.tenant.fleet.api.list(POD, self.tenant.namespace) if "deletionTimestamp" not in pod["metadata"]]
+
+    def has(self, replicas: int, *, within: float = 180) -> Object:
+        """Waits until the pool has so many pods, wanted and there."""
+
+        def check() -> Object:
+            pool = self.pool()
+            assert pool["spec"]["replicas"] == replicas, pool["status"].get("scaling")
+            assert len(self.pods()) == replicas
+            return pool
+
+        return eventually(check, what=f"{replicas} pods", within=within, describe=self.story)
+
+    def sleeps(self) -> Object:
+        return self.has(0)
+
+    def wakes(self) -> None:
+        """By a request, until both tasks are Ready on a pod."""
+        assert self.tenant.chat(RARE).status == 200
+        eventually(lambda: self.pool()["status"]["readyReplicas"] >= 1, what="a pod is Ready", within=120, describe=self.story)
+
+    def story(self) -> str:
+        return tell(self.tenant.fleet.api, self.tenant.namespace)
+
+
+@pytest.fixture(scope="module")
+def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
+    scaled_by(fleet, "Builtin")
+    with fleet.tenant("sleepy") as tenant:
+        found = Team(tenant, cluster, fleet.artifact("sleepy", "rare"), fleet.artifact("sleepy", "seldom"))
+        tenant.apply(RARE, found.rare, serving_class=CLASS)
+        tenant.apply(SELDOM, found.seldom, serving_class=CLASS)
+        ready(fleet.api, tenant.namespace)
+        yield found
+    fleet.remove_class(CLASS)
+
+
+def scaled_by(fleet: Fleet, autoscaler: str) -> None:
+    fleet.serving_class(
+        CLASS,
+        scaling={
+            "autoscaler": autoscaler,
+            "minReplicas": 0,
+            "maxReplicas": MOST,
+            "targetConcurrency": TARGET,
+            "idleSeconds": IDLE_SECONDS,
+            "stableWindowSeconds": 10,
+            "scaleDownDelaySeconds": 10,
+        },
+    )
+
+
+def wake_ups(team: Team) -> int:
+    """How often the pool was woken, by its events."""
+    found = team.tenant.fleet.api.list(EVENT, team.tenant.namespace)
+    return sum(event.get("count") or 1 for event in found if event["reason"] == "Woken")
+
+
+def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: Team) -> None:
+    """A-05, and A-01: while one member is asked, the pool stays; asleep, its tasks are healthy."""
+    target = team.tenant.target(SELDOM, team.seldom)
+    with constant_load(fleet.gateway_url, [target], rate=1) as load:
+        load.wait_for(2 * IDLE_SECONDS)
+        assert team.pool()["spec"]["replicas"] == 1, team.story()
+    load.assert_no_error()
+    team.sleeps()
+    for task in ready(fleet.api, team.tenant.namespace):
+        available = condition(task, "Available") or {}
+        assert (available["status"], available["reason"]) == ("True", "AtZero")
+        assert task["status"]["traffic"], "the stable version keeps its traffic while it sleeps"
+    assert is_true(team.pool(), "Ready")
+    still(fleet.api, team.tenant.namespace)
+
+
+def test_first_requests_wake_the_pool_once_and_are_all_answered(fleet: Fleet, team: Team) -> None:
+    """A-01, A-02."""
+    team.sleeps()
+    before = wake_ups(team)
+    with ThreadPoolExecutor(FIRST_REQUESTS) as users:
+        answers = list(users.map(lambda _: team.tenant.chat(RARE), range(FIRST_REQUESTS)))
+    assert {answer.status for answer in answers} == {200}, [answer.raw[:200] for answer in answers if answer.status != 200][:3]
+    assert all(team.rare.mark in answer.text for answer in answers)
+    waited = [float(answer.headers["x-taskfleet-held-seconds"]) for answer in answers]
+    print(f"{FIRST_REQUESTS} first requests waited {min(waited):.1f} to {max(waited):.1f} s")
+    assert min(waited) > 0
+    eventually(lambda: wake_ups(team) == before + 1 or None, what="one wake-up is told", within=60, describe=team.story)
+
+
+def test_request_that_meets_the_pool_as_it_falls_asleep_is_answered(fleet: Fleet, team: Team) -> None:
+    """A-05: requests at intervals about as long as the idle time, so that some come in the very moment."""
+    for gap in (IDLE_SECONDS - 0.5, IDLE_SECONDS + 0.5, IDLE_SECONDS + 1.5, IDLE_SECONDS + 2.5):
+        assert team.tenant.chat(SELDOM).status == 200
+        time.sleep(gap)
+    answer = team.tenant.chat(SELDOM)
+    assert answer.status == 200, answer.raw[:300]
+    assert team.seldom.mark in answer.text
+
+
+def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an_error(fleet: Fleet, team: Team) -> None:
+    """A-07, A-10: twelve at once for a target of two is more than the bound; streams that are under way end well."""
+    team.wakes()
+    sicken(team.cluster, team.tenant, RARE, team.rare, delay_seconds=SLOW_SECONDS)
+    targets = [team.tenant.target(RARE, team.rare, stream=stream) for stream in (False, True)]
+    steady = [team.tenant.target(SELDOM, team.seldom)]
+    with constant_load(fleet.gateway_url, steady, rate=2) as quiet:
+        with constant_load(fleet.gateway_url, targets, rate=12 / SLOW_SECONDS) as burst:
+            begun = time.monotonic()
+            eventually(lambda: team.pool()["spec"]["replicas"] == MOST, what="the burst has its replicas", within=60, describe=team.story)
+            print(f"burst: the scale was written after {time.monotonic() - begun:.1f} s")
+            team.has(MOST)
+            burst.wait_for(20)
+        team.has(1)
+        quiet.wait_for(10)
+    burst.assert_no_error()
+    quiet.assert_no_error()
+
+
+def test_someone_else_may_drive_the_replicas(fleet: Fleet, team: Team) -> None:
+    """A-12: by the scale subresource, as an HPA does, and back again without a jump."""
+    team.wakes()
+    scaled_by(fleet, "External")
+    pool = team.pool()["metadata"]["name"]
+    scale = ("scale", "modelpool", pool, "-n", team.tenant.namespace)
+    before = team.pool()["spec"]["replicas"]
+    still(fleet.api, team.tenant.namespace)
+    assert team.pool()["spec"]["replicas"] == before, "nothing changes until somebody else scales"
+    team.cluster.kubectl(*scale, "--replicas=2")
+    team.has(2)
+    time.sleep(2 * IDLE_SECONDS)
+    assert team.pool()["spec"]["replicas"] == 2, "idle, and left alone"
+    scaled_by(fleet, "Builtin")
+    team.sleeps()
+
+
+def test_scale_stays_while_the_operator_is_away(fleet: Fleet, team: Team) -> None:
+    """A-09, A-08: nothing goes down on missing data, and a cold task's request gets an honest answer in time."""
+    team.wakes()
+    team.cluster.kubectl("scale", "deployment/taskfleet-operator", "-n", SYSTEM, "--replicas=0")
+    try:
+        eventually(
+            lambda: not fleet.api.list(POD, SYSTEM, labels="app.kubernetes.io/component=operator") or None, what="no operator", within=120
+        )
+        time.sleep(2 * IDLE_SECONDS)
+        assert team.pool()["spec"]["replicas"] >= 1
+        assert team.tenant.chat(RARE).status == 200
+    finally:
+        team.cluster.kubectl("scale", "deployment/taskfleet-operator", "-n", SYSTEM, "--replicas=1")
+    eventually(
+        lambda: is_true(fleet.api.get(DEPLOYMENT, "taskfleet-operator", SYSTEM), "Available"), what="the operator is back", within=120
+    )
+    team.sleeps()
