@@ -27,6 +27,8 @@ TIERS = ("unit", "apiserver", "engine", "cluster")
 # Side by side: tests on an API server mostly wait, and neither tier uses anything of the other's.
 BESIDE = ("apiserver", "engine")
 INSTANCE = "test"
+# Tests whose times are printed for each tier.
+SLOWEST = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _run(tiers: tuple[str, ...], progress: Progress) -> Count:
 def _start(tier: str, scratch: Path, progress: Progress, *, aside: bool) -> TierRun:
     progress.say(f"tests/{tier}{' (told of at its end)' if aside else ''}")
     report, output = scratch / f"{tier}.xml", scratch / f"{tier}.txt" if aside else None
-    command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q"]
+    command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q", f"--durations={SLOWEST}"]
     environment = {**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE}
     with output.open("wb") if output is not None else nullcontext() as written:
         # A session of its own: an interrupt from the terminal would reach pytest twice, and the second one cuts its fixtures' clean-up short.

@@ -91,6 +91,11 @@ def scaled_by(fleet: Fleet, autoscaler: str) -> None:
     )
 
 
+def told_asleep(task: Object) -> bool:
+    available = condition(task, "Available") or {}
+    return (available.get("status"), available.get("reason")) == ("True", "AtZero")
+
+
 def wake_ups(team: Team) -> int:
     """How often the pool was woken, by its events."""
     found = team.tenant.fleet.api.list(EVENT, team.tenant.namespace)
@@ -105,11 +110,11 @@ def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: 
         assert team.pool()["spec"]["replicas"] == 1, team.story()
     load.assert_no_error()
     team.sleeps()
-    for task in ready(fleet.api, team.tenant.namespace):
-        available = condition(task, "Available") or {}
-        assert (available["status"], available["reason"]) == ("True", "AtZero")
-        assert task["status"]["traffic"], "the stable version keeps its traffic while it sleeps"
+    for name in (RARE, SELDOM):
+        eventually(lambda name=name: told_asleep(team.tenant.get(name)), what=f"{name} says that it sleeps", describe=team.story)
+        assert team.tenant.get(name)["status"]["traffic"], "the stable version keeps its traffic while it sleeps"
     assert is_true(team.pool(), "Ready")
+    ready(fleet.api, team.tenant.namespace)
     still(fleet.api, team.tenant.namespace)
 
 

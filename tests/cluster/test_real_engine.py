@@ -12,9 +12,11 @@ import yaml
 from taskfleet import names
 from taskfleet.artifacts.push import push
 from tests.cluster.api import NAMESPACE, POD, TASK_MODEL, Object, eventually
+from tests.cluster.demo import rollout
 from tests.cluster.fleet import Fleet, Tenant
 from tests.cluster.load import Outcome, Target, constant_load, judge
 from tests.cluster.local.cluster import Cluster
+from tests.cluster.local.progress import Progress
 from tests.cluster.oracles import ready
 from tests.cluster.sockets import listeners
 from tests.engine.environment import ensure
@@ -155,8 +157,19 @@ def test_task_changes_its_version_ten_times_without_an_error_or_an_old_answer(fl
     )
 
 
+def test_better_version_goes_through_and_a_worse_and_a_slow_one_do_not(fleet: Fleet, cluster: Cluster, finance: Tenant) -> None:
+    """V-01, V-02, V-05: what `make demo-rollout` plays."""
+    report = rollout.play(cluster, url=fleet.gateway_url, token=finance.token, progress=Progress())
+    assert not report.errors, f"{report.errors} of {report.requests} requests failed"
+    better, worse, slow = report.verdicts
+    assert better.startswith("Promoted "), better
+    assert worse.startswith("Rejected GateFailed: "), worse
+    assert slow.startswith("Rejected AnalysisBreached: "), slow
+    assert "times as long as the stable revision's" in slow, slow
+
+
 def test_real_engine_listens_on_the_loopback_interface_only(fleet: Fleet, cluster: Cluster, finance: Tenant) -> None:
-    (pod,) = fleet.api.list(POD, finance.namespace)
+    pod = fleet.api.list(POD, finance.namespace, labels=names.LABEL_POOL)[0]
     found = listeners(cluster, pod["metadata"]["name"], finance.namespace, "engine")
     assert {one.port for one in found if one.reachable_from_outside} == {names.AGENT_PORT}
     assert names.ENGINE_PORT in {one.port for one in found}, "the engine was not seen: the check is blind"

@@ -13,7 +13,7 @@ from tests.unit.planning import test_rollout_stories as stories
 from tests.unit.planning.builders import digest
 from tests.unit.planning.fleet import Fleet
 
-EXAMPLE = Path(__file__).parents[3] / "examples/argocd-health.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples/argocd/health.yaml"
 TASK = "total"
 
 Object = dict[str, Any]
