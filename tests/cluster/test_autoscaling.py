@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -91,8 +92,8 @@ def scaled_by(fleet: Fleet, autoscaler: str) -> None:
     )
 
 
-def told_asleep(task: Object) -> bool:
-    available = condition(task, "Available") or {}
+def told_asleep(team: Team, name: str) -> bool:
+    available = condition(team.tenant.get(name), "Available") or {}
     return (available.get("status"), available.get("reason")) == ("True", "AtZero")
 
 
@@ -111,7 +112,7 @@ def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: 
     load.assert_no_error()
     team.sleeps()
     for name in (RARE, SELDOM):
-        eventually(lambda name=name: told_asleep(team.tenant.get(name)), what=f"{name} says that it sleeps", describe=team.story)
+        eventually(partial(told_asleep, team, name), what=f"{name} says that it sleeps", describe=team.story)
         assert team.tenant.get(name)["status"]["traffic"], "the stable version keeps its traffic while it sleeps"
     assert is_true(team.pool(), "Ready")
     ready(fleet.api, team.tenant.namespace)
