@@ -84,11 +84,9 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"  # an object that is not the operator's has the name that one of its own needs; the message names it
 
 
-# With these, Available=False does not pass by itself: no request waits for it, each is told at once (gateway). Not among them: containers that keep failing, because the next
-# start may be the good one.
-CANNOT_START = frozenset(
+# Nothing comes right before somebody acts, though the operator goes on trying. Everything else is work under way.
+STALLING = frozenset(
     {
-        # the spec, and what it names
         Reason.INVALID_SPEC,
         Reason.INVALID_SCHEMA,
         Reason.UNSUPPORTED_SOURCE,
@@ -98,7 +96,6 @@ CANNOT_START = frozenset(
         Reason.CLASS_NOT_ALLOWED,
         Reason.CLASS_INVALID,
         Reason.SUSPENDED,
-        # the adapter, or the base
         Reason.SOURCE_NOT_ALLOWED,
         Reason.ARTIFACT_NOT_FOUND,
         Reason.ARTIFACT_INVALID,
@@ -106,18 +103,25 @@ CANNOT_START = frozenset(
         Reason.DIGEST_MISMATCH,
         Reason.CREDENTIALS_MISSING,
         Reason.STORE_FULL,
-        # the pods
         Reason.UNSCHEDULABLE,
         Reason.IMAGE_UNAVAILABLE,
+        Reason.ENGINE_CRASHING,
+        Reason.CONTAINER_FAILING,
         Reason.POD_REFUSED,
-        Reason.API_REFUSED,
-        Reason.NAME_TAKEN,
-        # the first version, which nothing stands in for
         Reason.CANDIDATE_FAILED,
         Reason.GATE_FAILED,
+        Reason.ANALYSIS_BREACHED,
         Reason.ABORTED,
+        Reason.GATE_UNMEASURABLE,
+        Reason.INCONCLUSIVE,
+        Reason.API_REFUSED,
+        Reason.NAME_TAKEN,
     }
 )
+
+# With these, Available=False does not pass by itself: no request waits for it, each is told at once (gateway). Containers that keep failing are not among them, because the next
+# start may be the good one.
+CANNOT_START = STALLING - {Reason.ENGINE_CRASHING, Reason.CONTAINER_FAILING}
 
 
 class Condition(Model):

@@ -76,7 +76,8 @@ class GatewaySettings(Settings):
     max_held_per_namespace: Annotated[int, Field(ge=0, description="The same for one namespace, with all its cold and broken tasks.")] = 400
     max_held_per_task: Annotated[int, Field(ge=0, description="The same for one task: a cold one can't use up the room of all.")] = 200
     hold_seconds: Annotated[
-        float, Field(ge=0, description="How long a request waits for a pod to become able to answer; then 503. Covers an engine that starts.")
+        float,
+        Field(ge=0, description="How long a request waits for a pod to become able to answer; then 503. Covers an engine that starts."),
     ] = 120.0
 
     comment_seconds: Annotated[

@@ -8,46 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
-from taskfleet.api.conditions import Condition, ConditionType, Reason
+from taskfleet.api.conditions import STALLING, Condition, ConditionType, Reason
 from taskfleet.planning.plans import Event
 
 _ORDER = {kind: place for place, kind in enumerate(ConditionType)}
 _MAX_MESSAGE = 4096
 
-# Nothing comes right before somebody acts, though the operator goes on trying. Everything else is work under way.
-STALLING = frozenset(
-    {
-        Reason.INVALID_SPEC,
-        Reason.INVALID_SCHEMA,
-        Reason.UNSUPPORTED_SOURCE,
-        Reason.CLAIM_NOT_OFFERED,
-        Reason.NO_DEFAULT_CLASS,
-        Reason.CLASS_NOT_FOUND,
-        Reason.CLASS_NOT_ALLOWED,
-        Reason.CLASS_INVALID,
-        Reason.SUSPENDED,
-        Reason.SOURCE_NOT_ALLOWED,
-        Reason.ARTIFACT_NOT_FOUND,
-        Reason.ARTIFACT_INVALID,
-        Reason.ENGINE_REJECTED,
-        Reason.DIGEST_MISMATCH,
-        Reason.CREDENTIALS_MISSING,
-        Reason.STORE_FULL,
-        Reason.UNSCHEDULABLE,
-        Reason.IMAGE_UNAVAILABLE,
-        Reason.ENGINE_CRASHING,
-        Reason.CONTAINER_FAILING,
-        Reason.POD_REFUSED,
-        Reason.CANDIDATE_FAILED,
-        Reason.GATE_FAILED,
-        Reason.ANALYSIS_BREACHED,
-        Reason.ABORTED,
-        Reason.GATE_UNMEASURABLE,
-        Reason.INCONCLUSIVE,
-        Reason.API_REFUSED,
-        Reason.NAME_TAKEN,
-    }
-)
 # Work under way that somebody should know of.
 WARNING = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.NO_READY_PODS, Reason.NO_TRAFFIC})
 

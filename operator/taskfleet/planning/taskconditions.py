@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskfleet.api.conditions import ConditionType, Reason
+from taskfleet.api.conditions import STALLING, ConditionType, Reason
 from taskfleet.api.taskmodel import TaskModel
 from taskfleet.planning.admission import Admission
-from taskfleet.planning.conditions import STALLING, Finding, Outlook, Summary, known, summary_of
+from taskfleet.planning.conditions import Finding, Outlook, Summary, known, summary_of
 from taskfleet.planning.placement import Placement
 from taskfleet.planning.revisionstatus import adapter_finding
 from taskfleet.planning.rollout_phase import RolloutPhase

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from taskfleet.api.conditions import CANNOT_START, Reason
 from taskfleet.gateway.tally import Reader
-from taskfleet.planning.conditions import STALLING
 from tests.unit.gateway.builders import pool, revision, task, traffic, unavailable
 from tests.unit.gateway.pods import Pod, completion, refusing
 from tests.unit.gateway.waiting import until
@@ -222,7 +221,6 @@ async def test_condition_is_told_only_to_who_may_invoke() -> None:
 
 
 def test_what_cannot_start_needs_somebody_to_act() -> None:
-    assert CANNOT_START <= STALLING
     assert not CANNOT_START & {Reason.STARTING, Reason.NO_READY_PODS, Reason.LOADING, Reason.PROGRESSING}
 
 
