@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,10 +22,11 @@ ASKED = 40
 
 @dataclass(slots=True)
 class PlayedGateway:
-    """`users_ask`: whether counts grow. `failing`: revisions all of whose answers are errors."""
+    """`namespaces`: where its users' tasks are. `users_ask`: whether counts grow. `failing`: revisions all of whose answers are errors."""
 
     api: Api
     host: str
+    namespaces: AbstractSet[str]
     port: int = 0
     users_ask: bool = True
     failing: set[str] = field(default_factory=set)
@@ -52,8 +54,9 @@ class PlayedGateway:
         await response.prepare(request)
         while True:
             if self.users_ask:
-                for task in await asyncio.to_thread(self.api.list, TASK_MODEL):
-                    self._ask(task)
+                for namespace in tuple(self.namespaces):
+                    for task in await asyncio.to_thread(self.api.list, TASK_MODEL, namespace):
+                        self._ask(task)
             batch = MeasurementBatch(replica="played", revisions=tuple(self._counts.values()))
             await response.write(batch.model_dump_json(by_alias=True, exclude_defaults=True).encode() + b"\n")
             await asyncio.sleep(LOOK_SECONDS)
@@ -78,12 +81,12 @@ class PlayedGateway:
 
 
 @contextmanager
-def played_gateway(server: ApiServer, namespace: str) -> Iterator[PlayedGateway]:
-    """One replica in the operator's namespace, in a thread of its own."""
+def played_gateway(server: ApiServer, namespace: str, *, users: AbstractSet[str]) -> Iterator[PlayedGateway]:
+    """One replica in the operator's namespace, in a thread of its own. `users`: namespaces whose tasks are asked; more may come."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
     thread.start()
-    gateway = PlayedGateway(server.api, reachable_address(server))
+    gateway = PlayedGateway(server.api, reachable_address(server), users)
     try:
         asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(timeout=30)
         server.api.apply(gateway_slice(namespace, gateway.host, gateway.port))

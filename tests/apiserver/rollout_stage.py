@@ -136,7 +136,11 @@ def rollout_stage(server: ApiServer, new_namespace: Callable[[str], str], *, fol
     server.api.apply(serving_class(CLASS))
     system = new_namespace("system")
     server.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "taskfleet-operator", "namespace": system}})
-    with api_proxy(server.kubeconfig) as proxy, nodes(server.api, agents) as found, played_gateway(server, system) as gateway:
+    with (
+        api_proxy(server.kubeconfig) as proxy,
+        nodes(server.api, agents) as found,
+        played_gateway(server, system, users=found.namespaces) as gateway,
+    ):
         stage = Stage(server, proxy, gateway, found, system, folder, new_namespace)
         try:
             stage.run()

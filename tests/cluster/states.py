@@ -19,6 +19,7 @@ def state(api: Api, namespace: str) -> dict[str, Any]:
             if obj["metadata"]["name"] not in {"kube-root-ca.crt", "default"} and not obj["metadata"]["name"].startswith("user-"):
                 # What Kubernetes' controllers say of children names ReplicaSets, whose hashes contain UIDs.
                 found[key(obj)] = obj if kind in OURS else {name: value for name, value in obj.items() if name != "status"}
+                _forget_why_scaled(found[key(obj)])
     uids |= {obj["metadata"]["uid"]: key(obj) for obj in api.list(REVISION, namespace)}
     text = json.dumps({name: _essence(obj) for name, obj in found.items()}, sort_keys=True)
     for uid, name in uids.items():
@@ -31,6 +32,13 @@ def state(api: Api, namespace: str) -> dict[str, Any]:
     return comparable
 
 
+def _forget_why_scaled(obj: dict[str, Any]) -> None:
+    """Why a pool has its number of pods tells of what it had before; the number is compared."""
+    scaling = obj.get("status", {}).get("scaling", {})
+    for name in ("reason", "message"):
+        scaling.pop(name, None)
+
+
 HISTORY = frozenset(
     {
         "creationTimestamp",
@@ -41,6 +49,7 @@ HISTORY = frozenset(
         "lastUpdateTime",
         "observedGeneration",
         "startedAt",
+        "lastScaleTime",
     }
 )
 ALLOCATED = frozenset({"clusterIP", "clusterIPs", "secrets", "deployment.kubernetes.io/revision", "disruptedPods"})
