@@ -9,6 +9,7 @@ from taskfleet import names
 from taskfleet.api.agent import AgentState, DesiredState
 from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import ModelPool, ModelPoolStatus
+from taskfleet.api.servingclass import Autoscaler
 from taskfleet.planning import servingclass
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged, summary_of
 from taskfleet.planning.desired import desired_state
@@ -71,7 +72,7 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
     pool = snapshot.pool
     ready = sum(pod.serving for pod in snapshot.pods)
     found = trouble(snapshot)
-    findings = (_available(pool, ready, found), *_summary(snapshot, found, ready=ready, usable=usable).findings)
+    findings = (_available(snapshot, ready, found), *_summary(snapshot, found, ready=ready, usable=usable).findings)
     return ModelPoolStatus(
         observed_generation=pool.metadata.generation,
         conditions=merged(pool.status.conditions, findings, generation=pool.metadata.generation, now=now),
@@ -83,17 +84,23 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
     )
 
 
-def _available(pool: ModelPool, ready: int, found: Trouble | None) -> Finding:
+def _available(snapshot: PoolSnapshot, ready: int, found: Trouble | None) -> Finding:
     if ready:
         also = f"; not all pods can start: {found.message}" if found is not None else ""
         return Finding(ConditionType.AVAILABLE, True, Reason.SERVING, f"at least one pod is Ready{also}")
     if found is not None:
         return Finding(ConditionType.AVAILABLE, False, found.reason, found.message)
-    if is_asleep(pool):
-        return Finding(ConditionType.AVAILABLE, True, Reason.AT_ZERO, "asleep; the next request wakes it")
-    if is_waking(pool):
+    if is_asleep(snapshot.pool):
+        return Finding(ConditionType.AVAILABLE, True, Reason.AT_ZERO, _who_wakes(snapshot))
+    if is_waking(snapshot.pool):
         return Finding(ConditionType.AVAILABLE, True, Reason.WAKING, "waking; requests wait until a pod is Ready")
     return Finding(ConditionType.AVAILABLE, False, Reason.STARTING, "pods are starting")
+
+
+def _who_wakes(snapshot: PoolSnapshot) -> str:
+    found = snapshot.serving_class
+    external = found is not None and found.spec.scaling.autoscaler is Autoscaler.EXTERNAL
+    return "at zero, where another autoscaler put it; that one wakes it" if external else "asleep; the next request wakes it"
 
 
 def _summary(snapshot: PoolSnapshot, found: Trouble | None, *, ready: int, usable: bool) -> Summary:
@@ -110,7 +117,7 @@ def _summary(snapshot: PoolSnapshot, found: Trouble | None, *, ready: int, usabl
 def _progress(snapshot: PoolSnapshot, ready: int) -> Summary:
     """Of a pool in which nothing is wrong."""
     if is_asleep(snapshot.pool):
-        return Summary(Outlook.READY, Reason.AT_ZERO, "asleep; the next request wakes it")
+        return Summary(Outlook.READY, Reason.AT_ZERO, _who_wakes(snapshot))
     deployment = snapshot.deployment
     wanted = snapshot.pool.spec.replicas
     if deployment is not None and deployment.rolled_out and deployment.replicas == wanted and ready >= wanted:

@@ -116,7 +116,9 @@ def demand_unknown(look: Look) -> Answer | None:
 def needed(look: Look) -> Answer | None:
     if max(look.lower, look.fewest) < look.present:
         return None
-    return Answer(min(look.lower, look.present), ScalingReason.STEADY, in_words(look))
+    # The stable window may still hold a peak that is over, which explains nothing.
+    over = pods_above(look.need.stable, look.tolerance) > look.present
+    return Answer(min(look.lower, look.present), ScalingReason.STEADY, in_words(look, fast=over))
 
 
 def lowered(look: Look) -> Answer | None:

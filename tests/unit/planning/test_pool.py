@@ -460,6 +460,11 @@ class TestSleeping:
         conditions = {found.type: (found.status, found.reason) for found in status_of(plan).conditions}
         assert conditions == {"Available": ("True", "AtZero"), "Ready": ("True", "AtZero")}
 
+    def test_pool_at_zero_by_another_autoscaler_says_who_wakes_it(self) -> None:
+        plan = planned(asleep_pool(), pods=(), agents=(), serving_class=serving_class(scaling={"autoscaler": "External"}))
+        available = next(found for found in status_of(plan).conditions if found.type == "Available")
+        assert (available.reason, available.message) == ("AtZero", "at zero, where another autoscaler put it; that one wakes it")
+
     def test_what_was_proven_stays_proven_while_the_pool_sleeps_and_wakes(self) -> None:
         for sleeping in (asleep_pool(), asleep_pool(replicas=1), asleep_pool("Waking", replicas=1)):
             plan = planned(sleeping, pods=(), agents=(), deployment=deployment(0))
