@@ -79,7 +79,7 @@ def demonstrate_rollout(name: str) -> int:
     for number, verdict in enumerate(report.verdicts, 1):
         print(f"{number}. {verdict}")
     print(f"{report.requests} requests, {report.errors} errors; the slowest took {report.slowest_seconds:.1f} s")
-    print(f"\nThe whole story: taskfleet rollout history {rollout.TASK} -n {invoices.NAMESPACE}")
+    print(f"\nThe whole story: KUBECONFIG={cluster.kubeconfig} .venv/bin/taskfleet rollout history {rollout.TASK} -n {invoices.NAMESPACE}")
     return 1 if report.errors else 0
 
 
