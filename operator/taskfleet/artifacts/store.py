@@ -233,12 +233,19 @@ class Store:
 def _used(folder: Path) -> int:
     """What the kubelet counts: whole blocks, of everything in the volume."""
     size = 0
-    for path in folder.rglob("*"):
-        try:
-            size += path.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue  # deleted meanwhile
+    for parent, folders, files in os.walk(folder, onerror=_unless_deleted):
+        for name in folders + files:
+            try:
+                size += Path(parent, name).lstat().st_blocks * 512
+            except FileNotFoundError:
+                continue  # deleted meanwhile
     return size
+
+
+def _unless_deleted(error: OSError) -> None:
+    """A folder that is deleted while it is counted has nothing in it any more."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _flush(path: Path) -> None:

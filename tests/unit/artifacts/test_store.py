@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -158,6 +160,23 @@ async def test_downloads_at_the_same_time_do_not_outgrow_the_store_together(stor
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(result) for result in results if isinstance(result, BaseException)] == [StoreFull]
     assert len(store.digests(Shelf.ADAPTERS)) == 1
+
+
+async def test_what_is_deleted_while_the_store_is_counted_takes_no_room_and_breaks_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.limit(SPARE_BYTES + 3_000_000)
+    await store.ensure(Shelf.ADAPTERS, DIGEST, of_size(2_000_000), check=no_check, most=MOST)
+    scandir = os.scandir
+
+    def deleted_just_before(folder: str | int) -> object:
+        if str(folder) == str(store.path(Shelf.ADAPTERS, DIGEST)):
+            shutil.rmtree(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", deleted_just_before)
+    await store.ensure(Shelf.ADAPTERS, OTHER, of_size(2_000_000), check=no_check, most=MOST)
+    assert store.digests(Shelf.ADAPTERS) == [OTHER]
 
 
 async def test_full_disk_is_no_fault_of_the_source(store: Store, tmp_path: Path) -> None:
