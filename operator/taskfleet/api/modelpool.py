@@ -1,7 +1,7 @@
 """ModelPool: pods of one base model on one ServingClass, and the revisions that they serve. The operator's object."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -36,6 +36,12 @@ class Member(Model):
             ge=0,
             le=10,
             description="The digest is known, and no candidate slot is free: so many candidates get one before it, 10 standing for 10 or more.",
+        ),
+    ] = None
+    slot_wanted: Annotated[
+        Literal[True] | None,
+        Field(
+            description="It is held on a step of its canary, and one that can go on waits for its candidate slot: it gives its share back."
         ),
     ] = None
 

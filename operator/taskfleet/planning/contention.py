@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 from taskfleet.api.modelpool import Member, Role
 from taskfleet.planning.revisions import Phase
+from taskfleet.planning.rollout_phase import UNDECIDED, RolloutPhase
 from taskfleet.planning.slots import Contender
 from taskfleet.planning.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contention:
-    """`at_home` are to be loaded whoever else wants to be. Members of neither kind stay as they are."""
+    """`at_home` are to be loaded whoever else wants to be; of them, `stuck` are held on a step of their canary. Members of neither kind stay as they are."""
 
     at_home: tuple[str, ...] = ()
     contenders: tuple[Contender, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 def contention(wish: Wanted, members: Iterable[Member]) -> Contention:
@@ -32,6 +34,7 @@ def contention(wish: Wanted, members: Iterable[Member]) -> Contention:
     return Contention(
         at_home=(*at_home, *(contender.revision for contender in first)),
         contenders=tuple(others[len(first) :]),
+        stuck=tuple(name for name in at_home if _is_stuck(wish, name)),
     )
 
 
@@ -51,6 +54,11 @@ def _failed(wish: Wanted, member: Member) -> bool:
 def _has_no_traffic(wish: Wanted, member: Member) -> bool:
     routed = {target.revision for target in wish.task.status.traffic}
     return wish.role(member.revision) is Role.CANDIDATE and member.revision not in routed
+
+
+def _is_stuck(wish: Wanted, revision: str) -> bool:
+    rollout = wish.task.status.rollout
+    return rollout is not None and rollout.revision == revision and rollout.phase == RolloutPhase.STEPPING and rollout.hold in UNDECIDED
 
 
 def _contender(wish: Wanted, member: Member) -> Contender:

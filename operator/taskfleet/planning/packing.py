@@ -150,12 +150,14 @@ def _placed(wish: Wanted, pools: list[_Pool], key: PackingKey, limits: AdapterLi
 def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> list[str]:
     """Hands recorded digests to members as far as the engines have slots: with the digest a member is loaded, without it it leaves the engines."""
     contenders: dict[str, Contender] = {}
+    stuck: list[str] = []
     for task in sorted(pool.tasks & wishes.keys()):
         wish = wishes[task]
         found = contention(wish, [member for member in pool.members.values() if member.task_model == task])
         for name in found.at_home:
             pool.members[name] = _loaded(wish, pool.members[name])
         contenders.update((contender.revision, contender) for contender in found.contenders)
+        stuck += found.stuck
     allotment = allot(contenders.values(), free=pool.free_slots(limits, contenders))
     notes = []
     for name, contender in contenders.items():
@@ -166,6 +168,10 @@ def _held(pool: _Pool, wishes: Mapping[str, Wanted], limits: AdapterLimits) -> l
             notes.append(f"{name} gives its candidate slot of pool {pool.name} to one that can go on")
         elif before is not None and member.waits_behind is None:
             notes.append(f"{name} {in_words(pool.name, before)}")
+    # One for each that could go on; whichever, as long as it is the same one at every look.
+    wanting = sum(contenders[name].can_go_on for name in allotment.waiting)
+    for name in sorted(stuck)[:wanting]:
+        pool.members[name] = pool.members[name].model_copy(update={"slot_wanted": True})
     return notes
 
 

@@ -96,6 +96,8 @@ def _through_the_gate(situation: Situation, target: TaskModelRevision, route: Tr
 
 def _past_the_gate(situation: Situation, target: TaskModelRevision, route: TrafficTarget, rollout: Rollout) -> Step:
     stable = situation.stable
+    if situation.slot_is_wanted and not _stepping(situation, target) and (held := held_meanwhile(situation, target)) is not None:
+        return held
     if situation.verbs.paused and not _stepping(situation, target):
         return paused(situation, target)
     if stable is None or rollout.strategy is Strategy.IMMEDIATE:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from taskfleet.api.conditions import Reason
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.planning.gate import Failed, Gate, Hold, Retry, Running, decide, gate_status
-from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout_phase import UNDECIDED, RolloutPhase
 from taskfleet.planning.rollout_situation import Rejection, Situation, Step, rejected, stable_only
 from taskfleet.planning.slots import in_words
 
@@ -38,6 +38,14 @@ def paused(situation: Situation, target: TaskModelRevision) -> Step:
     return Step(traffic=stable_only(situation), revision=target.metadata.name, phase=phase, message=message, hold=Reason.PAUSED)
 
 
+def gives_way(situation: Situation, target: TaskModelRevision, hold: Reason) -> Step:
+    """Its step had all its time and came to no verdict, and another waits for its candidate slot: the share goes back, and packing takes the slot once it has."""
+    phase = RolloutPhase.PROVING if situation.task.spec.evaluation is None else RolloutPhase.EVALUATING
+    why = "too few requests" if hold is Reason.NO_TRAFFIC else "figures that prove nothing"
+    message = f"{target.metadata.name} gave its share back for one that can go on: its step ended with {why}, and begins anew when a candidate slot is left over"
+    return Step(traffic=stable_only(situation), revision=target.metadata.name, phase=phase, message=message, hold=hold)
+
+
 def held_meanwhile(situation: Situation, target: TaskModelRevision) -> Step | None:
     """It was held when it was proven, and nothing has changed that would let it go on. Kept, because one that is held must not get a slot before others (`slots`)."""
     rollout, place = situation.status.rollout, situation.place
@@ -50,6 +58,8 @@ def held_meanwhile(situation: Situation, target: TaskModelRevision) -> Step | No
         if not isinstance(decision, Hold):
             return None
         held = at_the_gate(situation, target, gate, decision)
+    elif rollout.hold in UNDECIDED and not situation.verbs.promote_to:
+        held = gives_way(situation, target, Reason(rollout.hold))
     else:
         return None
     before = place.member.waits_behind

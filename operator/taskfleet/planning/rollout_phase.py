@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from taskfleet.api.conditions import Reason
+
 
 class RolloutPhase(StrEnum):
     """In the order of a rollout that goes well."""
@@ -14,3 +16,7 @@ class RolloutPhase(StrEnum):
     DONE = "Done"  # every gateway acts on it
     FAILED = "Failed"  # can't be served; what served before goes on
     REJECTED = "Rejected"  # by its gate, by the analysis of its traffic or by a person; what served before goes on
+
+
+# What holds a candidate on a step that has had all the time it may take.
+UNDECIDED = frozenset({Reason.NO_TRAFFIC, Reason.INCONCLUSIVE})

@@ -58,6 +58,11 @@ class Situation:
         return TrafficTarget(revision=metadata.name, uid=metadata.uid, pool=self.place.pool.metadata.name, weight_percent=100)
 
     @property
+    def slot_is_wanted(self) -> bool:
+        """Does one that can go on wait for the goal's candidate slot?"""
+        return self.place is not None and self.place.member.slot_wanted is True
+
+    @property
     def target_is_rejected(self) -> bool:
         return self.target is not None and self.target.status.phase == Phase.REJECTED
 

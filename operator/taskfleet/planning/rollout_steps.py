@@ -10,6 +10,7 @@ from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.taskmodel import OnNoTraffic, Rollout, RolloutStatus, Strategy, TrafficTarget
 from taskfleet.api.taskmodel import Step as CanaryStep
 from taskfleet.planning.analysis import Judgement, Outcome, judge
+from taskfleet.planning.rollout_gate import gives_way
 from taskfleet.planning.rollout_phase import RolloutPhase
 from taskfleet.planning.rollout_situation import Rejection, Situation, Step, Traffic, whole
 
@@ -89,6 +90,8 @@ def _judged(situation: Situation, target: TaskModelRevision, steps: tuple[Canary
         return None if number == len(steps) else _begin(steps, number + 1, stable, present)
     # A spec that names a larger share for the present step is no verdict.
     weight = min(chosen.weight_percent, present.weight_percent)
+    if found.outcome in _HOLDS and not situation.verbs.paused and situation.slot_is_wanted:
+        return gives_way(situation, target, _HOLDS[found.outcome][0])
     hold, why = (Reason.PAUSED, "paused") if situation.verbs.paused else _HOLDS.get(found.outcome, (None, ""))
     return Step(
         traffic=_split(stable, present, weight, chosen.shadow_percent),

@@ -171,7 +171,7 @@ async def test_what_is_deleted_while_the_store_is_counted_takes_no_room_and_brea
 
     def deleted_just_before(folder: str | int) -> object:
         if str(folder) == str(store.path(Shelf.ADAPTERS, DIGEST)):
-            shutil.rmtree(folder)
+            shutil.rmtree(str(folder))
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", deleted_just_before)

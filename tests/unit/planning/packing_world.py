@@ -76,10 +76,16 @@ class PackingWorld:
         traffic = [stable.model_copy(update={"weight_percent": 100 - weight}), candidate]
         self.tasks[name] = task.model_copy(update={"status": task.status.model_copy(update={"traffic": traffic})})
 
-    def hold(self, name: str, reason: str | None) -> None:
+    def withdraw(self, name: str) -> None:
+        """The newest revision's part goes back to the one before it."""
+        task = self.tasks[name]
+        stable = task.status.traffic[0].model_copy(update={"weight_percent": 100})
+        self.tasks[name] = task.model_copy(update={"status": task.status.model_copy(update={"traffic": [stable]})})
+
+    def hold(self, name: str, reason: str | None, phase: str = "Evaluating") -> None:
         """The newest revision goes no further by itself; None: it does again."""
         task = self.tasks[name]
-        rollout = RolloutStatus(revision=self.revisions[name][-1].metadata.name, phase="Evaluating", hold=reason)
+        rollout = RolloutStatus(revision=self.revisions[name][-1].metadata.name, phase=phase, hold=reason)
         self.tasks[name] = task.model_copy(update={"status": task.status.model_copy(update={"rollout": rollout})})
 
     def phase(self, name: str, phase: str) -> None:

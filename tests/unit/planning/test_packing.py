@@ -297,6 +297,36 @@ def test_held_candidate_gives_its_slot_to_one_that_can_go_on_and_gets_one_that_i
     assert places(world) == {}
 
 
+def wanted_slots(world: PackingWorld) -> set[str]:
+    (pool,) = world.pools.values()
+    return {member.task_model for member in pool.spec.members if member.slot_wanted}
+
+
+@pytest.mark.parametrize(("hold", "wanted"), [("NoTraffic", {"a"}), ("Inconclusive", {"a"}), ("Paused", set()), (None, set())])
+def test_slot_of_a_step_without_a_verdict_is_wanted_by_one_that_can_go_on_and_kept_until_the_share_is_given_back(
+    hold: str | None, wanted: set[str]
+) -> None:
+    world = crowd("a", "b")
+    bump(world, "a")
+    world.pack()
+    world.share("a", 10)
+    world.hold("a", hold, phase="Stepping")
+    world.pack()
+    assert wanted_slots(world) == set(), "nobody else needs it"
+    bump(world, "b")
+    for _ in range(2):
+        world.pack()
+        assert (loaded(world), wanted_slots(world), places(world)) == ({"a"}, wanted, {"b": 0})
+    world.hold("b", "GateUnmeasurable")
+    world.pack()
+    assert wanted_slots(world) == set(), "what is held itself takes no slot of another"
+    world.hold("b", None)
+    world.withdraw("a")
+    if hold is not None:
+        world.pack()
+        assert (loaded(world), wanted_slots(world), places(world)) == ({"b"}, set(), {"a": 0})
+
+
 def test_two_held_candidates_never_swap() -> None:
     world = crowd("a", "b")
     for name in ("a", "b"):

@@ -297,6 +297,18 @@ def slot_is_given_away_while_the_gate_cannot_be_measured() -> Fleet:
     return story
 
 
+def step_without_traffic_gives_its_slot_away() -> Fleet:
+    story = sharing("total", "vendor")
+    story.requests_per_second = 0.0
+    story.apply(version("v2", name="total", evaluation=None, rollout={**CANARY, "analysis": {"maxHoldSeconds": 120}}))
+    story.settle("total is changed, and nobody asks it", seconds=300)
+    story.apply(version("v2", name="vendor", rollout=IMMEDIATE))
+    story.settle("vendor is changed, too", seconds=60)
+    story.requests_per_second = 10.0
+    story.settle("somebody asks")
+    return story
+
+
 STORIES = (
     first_version_passes_its_gate,
     first_version_fails_its_gate,
@@ -322,6 +334,7 @@ STORIES = (
     suspended_in_mid_canary,
     candidates_take_turns,
     slot_is_given_away_while_the_gate_cannot_be_measured,
+    step_without_traffic_gives_its_slot_away,
 )
 
 
