@@ -2,11 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.cluster.api import DEPLOYMENT, LEASE, POD, Api, ApiError, Object, eventually, is_true
+from tests.cluster.api import DEPLOYMENT, LEASE, POD, SERVICE, Api, ApiError, Object, eventually, is_true
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import restart_counts
 from tests.cluster.story import tell
@@ -75,6 +77,24 @@ def reboot(api: Api, cluster: Cluster, doomed: Iterable[Object]) -> None:
             os.kill(process, signal.SIGKILL)
     cluster.start_component("containerd")
     eventually(back, what="the node is back", within=120)
+
+
+@contextmanager
+def cut_off(api: Api, found: Iterable[Object], container: str) -> Iterator[None]:
+    """Within the block, nothing that these pods send to the API server arrives, and no connection of theirs is told: their watches stand still."""
+    address = api.get(SERVICE, "kubernetes", "default")["spec"]["clusterIP"]
+    networks = [_processes(_container_id(pod, container))[0] for pod in found]
+
+    def rule(change: str) -> None:
+        for process in networks:
+            command = ["nsenter", f"--target={process}", "--net", "iptables", change, "OUTPUT", f"--destination={address}", "--jump=DROP"]
+            subprocess.run(command, check=True, capture_output=True)
+
+    rule("--insert")
+    try:
+        yield
+    finally:
+        rule("--delete")
 
 
 def _container_id(pod: Object, container: str) -> str:

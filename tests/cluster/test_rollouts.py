@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.api import CONFIG_MAP, JOB, POD, POOL, REVISION, TASK_MODEL, Object, condition, eventually
-from tests.cluster.disturbance import all_ready, kill_container, pods, rolled_out
+from tests.cluster.disturbance import all_ready, cut_off, kill_container, pods, rolled_out
 from tests.cluster.fleet import SYSTEM, Artifact, Fleet, Tenant
 from tests.cluster.load import Load, constant_load
 from tests.cluster.local.cluster import Cluster
@@ -40,6 +40,7 @@ class Team:
     good: tuple[Artifact, ...]
     row: tuple[Artifact, ...]  # further good ones
     bad: Artifact
+    deaf: Artifact  # a good one, rejected while the gateways hear nothing
 
     def apply(self, artifact: Artifact, *, long: int | None = None, hold: int = HOLD_SECONDS) -> None:
         """`long`: the share that it keeps until something happens. `hold`: seconds of the other steps."""
@@ -111,7 +112,8 @@ def behind_a_gate(long: int | None, hold: int) -> dict[str, Any]:
 def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
     good = tuple(fleet.artifact("rollouts", f"v{number}") for number in range(1, 8))
     row = tuple(fleet.artifact("rollouts", f"row-{number}") for number in range(2 * ROW))
-    pattern = f".*({'|'.join(artifact.mark for artifact in good + row)}).*"
+    deaf = fleet.artifact("rollouts", "deaf")
+    pattern = f".*({'|'.join(artifact.mark for artifact in (*good, *row, deaf))}).*"
     examples = [
         {"messages": [{"role": "user", "content": f"2024-03-07 ACME Corp {number}.50 EUR"}], "pattern": pattern}
         for number in range(EXAMPLES)
@@ -121,7 +123,7 @@ def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
         metadata = {"name": "golden", "namespace": tenant.namespace}
         fleet.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"golden.jsonl": text}})
         assert fleet.api.get(CONFIG_MAP, "golden", tenant.namespace)["data"]["golden.jsonl"] == text
-        found = Team(tenant, cluster, good, row, fleet.artifact("rollouts", "bad"))
+        found = Team(tenant, cluster, good, row, fleet.artifact("rollouts", "bad"), deaf)
         found.apply(good[0])
         found.serves(good[0], within=300)
         all_ready(fleet.api, tenant.namespace, 2, labels="taskfleet.dev/pool")
@@ -191,6 +193,28 @@ def test_version_that_turns_bad_in_mid_canary_is_rolled_back(team: Team, code: i
     assert [target["weightPercent"] for target in task["status"]["traffic"]] == [100]
     assert not late(load, new, since=verdict + VERDICT_SECONDS), "no answer comes from a rejected version"
     eventually(lambda: team.members() == {stable.digest}, what="the rejected version has left", describe=team.story)
+
+
+def test_rejected_version_answers_no_more_though_the_gateways_do_not_hear_of_it(fleet: Fleet, team: Team) -> None:
+    """V-23: the agents were told, and refuse it."""
+    stable, new = team.good[1], team.deaf
+    gateways = pods(fleet.api, SYSTEM, labels="app.kubernetes.io/component=gateway")
+    with team.load(stable, new) as load:
+        team.apply(new, long=50)
+        revision = team.reaches(50)
+        load.wait_for(20)
+        with cut_off(fleet.api, gateways, "gateway"):
+            annotate(team, abort=revision)
+            team.is_rejected("Aborted")
+            verdict = time.monotonic()
+            load.wait_for(60)
+            deaf = time.monotonic()
+        load.wait_for(20)
+    load.assert_no_error()
+    assert load.answered_by(new.mark, f"{team.tenant.namespace}/{TASK}")
+    assert not [at for at in late(load, new, since=verdict + VERDICT_SECONDS) if at < deaf], "no answer comes from a rejected version"
+    assert not late(load, new, since=deaf), "nor when they hear again"
+    annotate(team, abort=None)
 
 
 def test_aborted_version_is_remembered_until_it_is_retried(team: Team) -> None:
