@@ -19,7 +19,7 @@ help: ## show what can be done
 up: venv ## a local cluster with the chart, a real engine and three TaskModels, and one question to each
 	@$(PYTHON_IN_VENV) -m tests.cluster.demo up
 
-demo-rollout: venv ## on what `make up` has brought up, under load: a better version, a worse one, one that turns slow (10 minutes)
+demo-rollout: venv ## on what `make up` has brought up, under load: a better version, a worse one, one that turns slow (6 minutes)
 	@$(PYTHON_IN_VENV) -m tests.cluster.demo rollout
 
 down: venv ## end the local cluster and remove all that it left (NAME=… for another than dev)
