@@ -20,8 +20,13 @@ def names(*refusals: Refusal) -> list[object]:
     return [pytest.param(refusal, id=refusal.what.replace(" ", "-")) for refusal in refusals]
 
 
+OFFICE_HOURS = {"name": "office-hours", "timeZone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "minReplicas": 2}
 DATASET = {"configMapName": "golden"}
 VOLUME = {"name": "models", "mountPath": "/opt/models", "claimName": "models"}
+
+
+def with_schedule(**parts: object) -> Change:
+    return put("spec.scaling.schedules", [OFFICE_HOURS | parts])
 
 
 def with_volume(**parts: object) -> Change:
@@ -64,6 +69,24 @@ TASK_MODEL = names(
     Refusal("a thousand replicas", put("spec.scaling.maxReplicas", 1000), "spec.scaling.maxReplicas"),
     Refusal("negative replicas", put("spec.scaling.minReplicas", -1), "spec.scaling.minReplicas"),
     Refusal("idle at once", put("spec.scaling.idleSeconds", 0), "spec.scaling.idleSeconds"),
+    Refusal("schedule of six fields", with_schedule(start="0 0 8 * * 1-5"), "spec.scaling.schedules[0].start"),
+    Refusal("schedule at an hour that no day has", with_schedule(end="0 24 * * *"), "spec.scaling.schedules[0].end"),
+    Refusal("schedule on a day that no week has", with_schedule(start="0 8 * * FRY"), "spec.scaling.schedules[0].start"),
+    Refusal("schedule by a nickname", with_schedule(start="@daily"), "spec.scaling.schedules[0].start"),
+    Refusal("schedule that ends when it begins", with_schedule(end="0 8 * * 1-5"), "start and end must differ"),
+    Refusal("schedule of nothing", with_schedule(minReplicas=0), "spec.scaling.schedules[0].minReplicas"),
+    Refusal("time zone that is none", with_schedule(timeZone="Europe/Atlantis"), "must be a time zone of the IANA database"),
+    Refusal("time zone as a path", with_schedule(timeZone="../../etc/passwd"), "spec.scaling.schedules[0].timeZone"),
+    Refusal(
+        "schedule above the maximum",
+        put("spec.scaling", {"maxReplicas": 1, "schedules": [OFFICE_HOURS]}),
+        "minReplicas of a schedule must not exceed maxReplicas",
+    ),
+    Refusal(
+        "seventeen schedules",
+        put("spec.scaling.schedules", [OFFICE_HOURS | {"name": f"hours-{number}"} for number in range(17)]),
+        "spec.scaling.schedules",
+    ),
     Refusal("falling weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}]), "weights of steps must grow"),
     Refusal("equal weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 50}]), "weights of steps must grow"),
     Refusal("step of nothing", put("spec.rollout.steps", [{"weightPercent": 0}]), "a step needs a weightPercent or a shadowPercent"),

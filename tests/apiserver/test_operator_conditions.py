@@ -202,6 +202,40 @@ def test_fields_without_effect_are_named_and_change_nothing(api_server: ApiServe
     eventually(lambda: condition(api.get(TASK_MODEL, "one", namespace), "FieldsWithoutEffect") is None, what="the condition goes")
 
 
+ALWAYS = {"name": "always", "timeZone": "Europe/Berlin", "start": "* * * * *", "end": "0 0 29 2 *", "minReplicas": 2}
+
+
+def test_an_active_schedule_has_its_pods_and_says_so(api_server: ApiServer, namespace: str) -> None:
+    api = api_server.api
+    seldom = {"name": "seldom", "start": "0 0 29 2 *", "end": "* * * * *", "minReplicas": 3}
+    api.apply(changed(good(namespace), put("spec.scaling", {"maxReplicas": 3, "schedules": [ALWAYS, seldom]})))
+
+    def told() -> Object | None:
+        scaling: Object = next(iter(api.list(POOL, namespace)), {}).get("status", {}).get("scaling", {})
+        return scaling if scaling.get("reason") == "Scheduled" and scaling["desiredReplicas"] == 2 else None
+
+    scaling = eventually(told, what="the pool says that its schedule keeps two")
+    assert scaling is not None
+    assert "schedule always of one keeps 2 until 2028-02-29 00:00 Europe/Berlin" in scaling["message"]
+    until = "2028-02-28T23:00:00Z"
+    assert scaling["floor"] == {"replicas": 2, "source": "Schedule", "taskModel": "one", "schedule": "always", "until": until}
+    eventually(lambda: api.list(DEPLOYMENT, namespace)[0]["spec"]["replicas"] == 2, what="the pods are asked for")
+    # There is no gateway here, which is the reason from then on; the schedule is told all the same.
+    calm(api, namespace)
+    assert api.list(POOL, namespace)[0]["status"]["scaling"]["floor"] == scaling["floor"]
+
+
+def test_a_schedule_that_can_not_be_kept_is_named_and_comes_right(api_server: ApiServer, namespace: str) -> None:
+    """A day that never comes fits every pattern."""
+    api = api_server.api
+    never = ALWAYS | {"name": "never", "start": "0 8 30 2 *"}
+    api.apply(changed(good(namespace), put("spec.scaling.schedules", [ALWAYS, never])))
+    refused_clearly(api, namespace, "one", reason="InvalidSpec", mentions="spec.scaling.schedules[never].start: 0 8 30 2 *")
+    api.apply(changed(good(namespace), put("spec.scaling.schedules", [ALWAYS])))
+    eventually(lambda: is_true(api.get(TASK_MODEL, "one", namespace), "Accepted"), what="it comes right")
+    eventually(lambda: [pool["spec"]["replicas"] for pool in api.list(POOL, namespace)] == [2], what="the schedule has its pods")
+
+
 def test_a_suspended_task_is_left_as_it_is(api_server: ApiServer, namespace: str) -> None:
     """R-39, as far as there are rollouts."""
     api = api_server.api

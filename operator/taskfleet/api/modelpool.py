@@ -105,6 +105,7 @@ class ScalingReason(StrEnum):
     LOWERED = "Lowered"  # lowered: less was needed throughout the delay
     STARTING = "Starting"  # more waits than there are pods for; pods for all that arrives are starting
     AT_MINIMUM = "AtMinimum"  # less is needed than minReplicas
+    SCHEDULED = "Scheduled"  # less is needed than a schedule of a task asks for
     AT_MAXIMUM = "AtMaximum"  # more is needed than maxReplicas
     DOWN_DELAYED = "DownDelayed"  # less is needed, but not for scaleDownDelaySeconds yet
     DOWN_LIMITED = "DownLimited"  # less is needed, but no more pods may go this minute
@@ -117,6 +118,22 @@ class ScalingReason(StrEnum):
     EXTERNAL = "External"  # another autoscaler writes the replicas
 
 
+class FloorSource(StrEnum):
+    """What raises the fewest pods for a while."""
+
+    SCHEDULE = "Schedule"
+
+
+class ScalingFloor(Model):
+    """More pods than `minReplicas`, for a while, whatever is needed."""
+
+    replicas: Annotated[int, Field(ge=1, le=256, description="Fewest pods meanwhile.")]
+    source: Annotated[str, Field(max_length=64, description="Schedule.")]
+    task_model: Annotated[DnsLabel, Field(description="The TaskModel that asks for it.")]
+    schedule: Annotated[DnsLabel | None, Field(description="Name of its schedule.")] = None
+    until: Annotated[Time | None, Field(description="When it ends.")] = None
+
+
 class ScalingStatus(Model):
     """Why the pool has the replicas that it has."""
 
@@ -124,6 +141,7 @@ class ScalingStatus(Model):
     reason: Annotated[str, Field(max_length=64, description="Stable CamelCase word.")] = ""
     message: Annotated[str, Field(max_length=1024, description="One sentence for people.")] = ""
     last_scale_time: Annotated[Time | None, Field(description="When spec.replicas was changed last.")] = None
+    floor: Annotated[ScalingFloor | None, Field(description="What raises the fewest pods now, where something does.")] = None
 
 
 class ModelPoolStatus(Model):

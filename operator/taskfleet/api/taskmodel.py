@@ -20,6 +20,7 @@ from taskfleet.api.fields import (
     VersionName,
     rules,
 )
+from taskfleet.api.schedules import Schedule
 
 SHORT_NAME_LENGTH = 32
 MAX_TEXT = 16_384  # characters of a prompt or schema; a TaskModel stays well below etcd's limit with all of them
@@ -137,6 +138,10 @@ class Scaling(Model):
                 "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
                 "minReplicas must not exceed maxReplicas",
             ),
+            (
+                "!has(self.schedules) || !has(self.maxReplicas) || self.schedules.all(one, one.minReplicas <= self.maxReplicas)",
+                "minReplicas of a schedule must not exceed maxReplicas",
+            ),
         ),
     )
 
@@ -146,6 +151,14 @@ class Scaling(Model):
         None
     )
     idle_seconds: Annotated[int | None, Field(ge=10, le=604_800, description="How long without a request until the task is idle.")] = None
+    schedules: Annotated[
+        list[Schedule],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            description="Times at which the task has at least so many replicas.",
+        ),
+    ] = Field(default_factory=list)
 
 
 class Strategy(StrEnum):

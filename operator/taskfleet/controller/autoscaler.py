@@ -156,7 +156,8 @@ class Autoscaler:
         pool, before, clock = snapshot.pool, known.decision, self._clock()
         requests = sum(view.fast for view in snapshot.demand.tasks) if snapshot.demand is not None else 0.0
         metrics.POOL_REQUESTS.labels(key.namespace, key.name).set(requests)
-        decision = decide(snapshot, known.memory, now=self._now())
+        now = self._now()
+        decision = decide(snapshot, known.memory, now=now)
         known.memory, known.decision = decision.memory, decision
         if decision.replicas != pool.spec.replicas:
             known.change = decision
@@ -171,7 +172,9 @@ class Autoscaler:
             self._enqueue(key)
         known.pause = _pause(snapshot, decision, known.pause if is_same else 0.0)
         told_in = seconds_until_told(pool.status.scaling, decision)
-        return min(known.pause, max(0.1, known.since + told_in - clock)) if told_in else known.pause
+        pause = min(known.pause, max(0.1, known.since + told_in - clock)) if told_in else known.pause
+        # An edge between two looks would be kept late.
+        return min(pause, max(0.1, (decision.edge - now).total_seconds())) if decision.edge is not None else pause
 
     def _snapshot(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass) -> ScalingSnapshot:
         scaling = serving_class.spec.scaling

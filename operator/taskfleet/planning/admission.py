@@ -11,7 +11,7 @@ from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import NamespaceSelector, ServingClass
 from taskfleet.api.taskmodel import Metric, TaskModel
-from taskfleet.planning import servingclass
+from taskfleet.planning import schedules, servingclass
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.schematext import fault
 
@@ -120,6 +120,13 @@ def scorer_has_what_it_needs(application: Application) -> Violation | None:
     return None
 
 
+def schedules_can_be_kept(application: Application) -> Violation | None:
+    for schedule in application.task.spec.scaling.schedules:
+        if (why := schedules.fault(schedule)) is not None:
+            return Violation(Reason.INVALID_SPEC, f"spec.scaling.schedules[{schedule.name}].{why}")
+    return None
+
+
 CHECKS: tuple[Check, ...] = (
     names_a_class,  # nothing can be said without a class
     class_exists,  # comes right by itself when the class is created
@@ -129,10 +136,11 @@ CHECKS: tuple[Check, ...] = (
     claims_are_offered,  # comes right by itself when the claim is there and has its label; a pod that mounts a missing claim would never start
     schemas_are_schemas,  # the engine would refuse every request with it
     scorer_has_what_it_needs,  # no revision would ever pass its gate
+    schedules_can_be_kept,  # somebody counts on the pods; those of the other schedules come
 )
 
 # Those that need nothing but the object itself.
-OFFLINE_CHECKS: tuple[Check, ...] = (sources_are_supported, schemas_are_schemas, scorer_has_what_it_needs)
+OFFLINE_CHECKS: tuple[Check, ...] = (sources_are_supported, schemas_are_schemas, scorer_has_what_it_needs, schedules_can_be_kept)
 
 
 def offline_violations(task: TaskModel) -> list[Violation]:

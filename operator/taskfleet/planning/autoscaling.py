@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from taskfleet.api.modelpool import ModelPool, ScalingReason
+from taskfleet.api.modelpool import ModelPool, ScalingFloor, ScalingReason
 from taskfleet.api.servingclass import Autoscaler, ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.demand import PoolDemand
 from taskfleet.planning.need import Need, need_of, pods_above
-from taskfleet.planning.replicas import bounds_of, scaling_of
+from taskfleet.planning.replicas import bounds_of, floor_of, scaling_of
 from taskfleet.planning.scalingrules import RULES, Answer, Look
+from taskfleet.planning.schedules import Timetable, timetable
 from taskfleet.planning.stabilization import History
 from taskfleet.planning.warmup import Warmup
 
@@ -43,6 +44,7 @@ class ScalingMemory:
 
     history: History = field(default_factory=History)
     warmup: Warmup = field(default_factory=Warmup)
+    timetables: Mapping[str, Timetable] = field(default_factory=dict)  # of tasks with schedules, each until its next edge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,16 @@ class ScalingDecision:
     message: str
     memory: ScalingMemory
     look_again_seconds: float = LOOK_AGAIN_SECONDS
+    floor: ScalingFloor | None = None  # what raises the fewest pods now
+    edge: datetime | None = None  # when a schedule begins or ends next
 
 
 def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -> ScalingDecision:
     """The replicas of one pool. A pure function; the caller keeps the memory, and looks again after `look_again_seconds` or when demand has changed."""
     if snapshot.scaling.autoscaler is Autoscaler.EXTERNAL:
         return _external(snapshot)
-    look = _look(snapshot, memory, now)
+    timetables = _timetables(snapshot, memory, now)
+    look = _look(snapshot, memory, timetables, now)
     answer = _bounded(next(found for rule in RULES if (found := rule(look)) is not None), look)
     warmup = look.warmup
     if snapshot.demand is not None and snapshot.demand.complete:
@@ -69,13 +74,27 @@ def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -
         replicas=answer.replicas,
         reason=answer.reason,
         message=answer.message,
-        memory=ScalingMemory(history=look.history, warmup=warmup),
+        memory=ScalingMemory(history=look.history, warmup=warmup, timetables=timetables),
+        floor=look.floor[1].told(look.floor[0]) if look.floor is not None else None,
+        edge=min((found.until for found in timetables.values() if found.until is not None), default=None),
     )
 
 
-def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, now: datetime) -> Look:
+def _timetables(snapshot: ScalingSnapshot, memory: ScalingMemory, now: datetime) -> Mapping[str, Timetable]:
+    """A pool is looked at each second, and a timetable has an edge now and then."""
+    found = {}
+    for task, wish in snapshot.tasks.items():
+        if wish is not None and wish.schedules:
+            before = memory.timetables.get(task)
+            found[task] = before if before is not None and before.holds(wish.schedules, now) else timetable(wish.schedules, now=now)
+    return found
+
+
+def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, timetables: Mapping[str, Timetable], now: datetime) -> Look:
     present, scaling, demand = snapshot.pool.spec.replicas, snapshot.scaling, snapshot.demand
-    wishes = {task: scaling_of(wish, scaling, present=present) for task, wish in snapshot.tasks.items()}
+    floors = {task: found.floor for task, found in timetables.items()}
+    wishes = {task: scaling_of(wish, scaling, present=present, floor=floors.get(task)) for task, wish in snapshot.tasks.items()}
+    bounds = bounds_of(wishes.values())
     window = scaling.stable_window_seconds
     tolerance = scaling.tolerance_percent / 100
     known = memory.warmup.known
@@ -88,7 +107,8 @@ def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, now: datetime) -> Lo
         demand=demand,
         awake_because=snapshot.awake_because,
         wishes=wishes,
-        bounds=bounds_of(wishes.values()),
+        bounds=bounds,
+        floor=floor_of(wishes, bounds),
         need=need,
         warmup=memory.warmup.looked(
             need,
@@ -144,4 +164,9 @@ def _bounded(answer: Answer, look: Look) -> Answer:
             reason=ScalingReason.FROZEN,
             message=f"kept at {look.fewest}: a suspended or unreadable task holds it",
         )
+    if look.floor is not None:
+        task, floor = look.floor
+        why = floor.in_words(task, now=look.now)
+        message = f"{why}: {answer.message}" if look.present else why
+        return replace(answer, replicas=look.fewest, reason=ScalingReason.SCHEDULED, message=message)
     return replace(answer, replicas=look.fewest, reason=ScalingReason.AT_MINIMUM, message=f"at minReplicas {look.fewest}: {answer.message}")

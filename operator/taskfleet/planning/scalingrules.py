@@ -7,6 +7,7 @@ from datetime import datetime
 from taskfleet.api.modelpool import ScalingReason
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.planning.demand import FAST_WINDOW_SECONDS, PoolDemand
+from taskfleet.planning.floor import Floor
 from taskfleet.planning.idleness import idle_left, is_busy
 from taskfleet.planning.need import Need, pods_above
 from taskfleet.planning.replicas import Bounds, TaskScaling
@@ -33,6 +34,7 @@ class Look:
     lower: int  # pods that are enough by all that is known
     is_first: bool  # nothing is known from before this look
     now: datetime
+    floor: tuple[str, Floor] | None = None  # what raises the fewest pods above all minimums, and for which task
 
     @property
     def fewest(self) -> int:

@@ -18,7 +18,7 @@ SOON_SECONDS = 15.0
 
 def seconds_until_told(before: ScalingStatus | None, decision: ScalingDecision) -> float | None:
     """How long the decision must have stood for the status to say it; None where the status says it already."""
-    if before is None or before.desired_replicas != decision.replicas:
+    if before is None or before.desired_replicas != decision.replicas or before.floor != decision.floor:
         return 0.0
     if before.reason == decision.reason:
         return None
@@ -35,6 +35,7 @@ def scaling_status(before: ScalingStatus | None, decision: ScalingDecision | Non
         reason=decision.reason,
         message=shortened(decision.message, _MAX_MESSAGE),
         last_scale_time=timestamp(now) if scaled else before.last_scale_time if before is not None else None,
+        floor=decision.floor,
     )
 
 

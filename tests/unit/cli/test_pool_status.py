@@ -70,6 +70,18 @@ async def test_each_pool_says_how_many_pods_and_why(world: _World) -> None:
     ]
 
 
+async def test_a_schedule_is_said_beside_another_reason(world: _World) -> None:
+    floor = {"replicas": 2, "source": "Schedule", "taskModel": "total", "schedule": "hours", "until": "2026-01-01T18:00:00Z"}
+    world.there_is(pool("tiny", 4, ("total", "total-1"), replicas=3, status={"readyReplicas": 3, "scaling": STEP | {"floor": floor}}))
+    (found,) = await world.read(name="tiny")
+    said = "schedule hours of total keeps 2 until 2026-01-01T18:00:00Z"
+    assert lines([found])[1][5] == f"raised from 1; {said}"
+    assert found.to_json()["floor"] == floor
+    own = {"reason": "Scheduled", "message": "schedule hours of total keeps 2 until 18:00 Etc/UTC"}
+    world.there_is(pool("tiny", 5, ("total", "total-1"), replicas=2, status={"readyReplicas": 2, "scaling": STEP | own | {"floor": floor}}))
+    assert lines(await world.read(name="tiny"))[1][5] == own["message"], "said once"
+
+
 async def test_one_pool_names_all_its_tasks(world: _World) -> None:
     found = await world.read(name="tiny")
     assert lines(found, all_members=True)[1][-1] == "currency, date, route, total, vendor"

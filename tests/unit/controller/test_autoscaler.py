@@ -259,6 +259,46 @@ async def test_a_pool_at_zero_is_looked_at_rarely(world: _World) -> None:
     assert wait == ASLEEP_SECONDS
 
 
+async def test_a_sleeping_pool_is_looked_at_when_a_schedule_begins_and_ends(world: _World) -> None:
+    """The world's clock begins at noon."""
+    world.serving_class(scaleDownDelaySeconds=600)
+    begins = {"name": "soon", "start": "1 12 * * *", "end": "3 12 * * *", "minReplicas": 2}
+    world.put(TASK_MODELS, task_model("total", 2, scaling={"schedules": [begins]}))
+    world.pool(0, status={"scaling": {"desiredReplicas": 0, "reason": "AtZero", "message": "asleep"}})
+    wait = 1.0
+    while world.clock + wait < 1060:
+        wait = await world.look(after=wait)
+        assert world.decided == 0
+    assert world.clock + wait == 1060
+    await world.look(after=wait)
+    assert (world.decided, world.packing) == (2, True)
+    world.pool(2, status={"scaling": {"desiredReplicas": 0, "reason": "AtZero", "message": "asleep"}})
+    wait = await world.look()
+    told = world.autoscaler.to_tell(world.found)
+    assert told is not None
+    assert told.floor is not None
+    assert (told.reason, told.floor.schedule, told.floor.until) == (ScalingReason.SCHEDULED, "soon", "2026-01-01T12:03:00Z")
+    said = {"desiredReplicas": 2, "reason": told.reason, "message": told.message, "floor": told.floor.to_json()}
+    world.pool(2, status={"scaling": said})
+    world.pods(2)
+    while world.clock + wait < 1180:
+        wait = await world.look(after=wait)
+        assert (world.decided, world.packing, world.autoscaler.to_tell(world.found)) == (2, False, None), "nothing to write between edges"
+    assert world.clock + wait == 1180
+    await world.look(after=wait)
+    told = world.autoscaler.to_tell(world.found)
+    assert told is not None
+    assert (told.replicas, told.reason, told.floor) == (2, ScalingReason.DOWN_DELAYED, None)
+
+
+async def test_a_suspended_task_has_no_schedule(world: _World) -> None:
+    always = {"name": "always", "start": "* * * * *", "end": "0 0 29 2 *", "minReplicas": 2}
+    world.put(TASK_MODELS, task_model("total", 2, scaling={"schedules": [always]}, suspend=True))
+    world.pool(0)
+    await world.look()
+    assert world.decided == 0
+
+
 async def test_another_number_of_pods_is_told_with_its_reason_once_it_is_written(world: _World) -> None:
     asleep = {"scaling": {"desiredReplicas": 0, "reason": "AtZero", "message": "asleep"}}
     world.pool(0, status=asleep)

@@ -12,6 +12,7 @@ from tests.unit.planning.builders import BASE, key_for, member_of, pool_of, revi
 LIMITED = serving_class("limited", allowedNamespaces={"names": ["billing"], "matchLabels": {"team": "money"}})
 INVALID = serving_class("invalid", engine={"type": "vLLM", "image": "i", "args": ["--port=1"]})
 GOLDEN = {"configMapName": "golden"}
+HOURS = {"name": "hours", "start": "0 8 * * *", "end": "0 18 * * *", "minReplicas": 1}
 CLASSES = (serving_class("l4"), LIMITED, INVALID)
 
 
@@ -42,6 +43,16 @@ def test_valid_task_is_admitted_on_the_class_it_names() -> None:
         ({"task": {"inputSchema": "[]"}}, Reason.INVALID_SCHEMA, "spec.task.inputSchema"),
         ({"evaluation": {"dataset": GOLDEN, "metric": "Judge"}}, Reason.INVALID_SPEC, "spec.evaluation.judge"),
         ({"evaluation": {"dataset": GOLDEN, "metric": "JSONSchema"}}, Reason.INVALID_SPEC, "spec.task.outputSchema"),
+        (
+            {"scaling": {"schedules": [HOURS, {**HOURS, "name": "never", "start": "0 8 31 6 *"}]}},
+            Reason.INVALID_SPEC,
+            "spec.scaling.schedules[never].start: 0 8 31 6 * is not a time that comes",
+        ),
+        (
+            {"scaling": {"schedules": [{**HOURS, "timeZone": "Europe/Atlantis"}]}},
+            Reason.INVALID_SPEC,
+            "spec.scaling.schedules[hours].timeZone: Europe/Atlantis",
+        ),
     ],
 )
 def test_refusal_has_a_reason_and_names_the_field(spec: dict[str, Any], reason: Reason, words: str) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from taskfleet.api.modelpool import ScalingReason
+from taskfleet.api.modelpool import FloorSource, ScalingFloor, ScalingReason
+from taskfleet.api.schedules import Schedule
 from taskfleet.api.servingclass import Autoscaler, ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
@@ -197,6 +198,70 @@ class TestBounds:
 
     def test_frozen_task_that_is_asked_for_wakes_its_pool(self) -> None:
         assert at_once(demand(asked(0, held=1)), tasks={"total": None}, present=0) == (1, ScalingReason.WOKEN)
+
+
+def hours(start: int, end: int, replicas: int, *, name: str = "hours") -> Schedule:
+    """On each day, in UTC; NOW is noon."""
+    return Schedule(name=name, start=f"0 {start} * * *", end=f"0 {end} * * *", min_replicas=replicas)
+
+
+class TestSchedules:
+    ACTIVE, OVER = hours(8, 18, 3), hours(8, 11, 3)
+
+    @pytest.mark.parametrize(
+        ("tasks", "present", "expected"),
+        [
+            ({"total": Scaling(schedules=[ACTIVE])}, 1, (3, ScalingReason.SCHEDULED)),
+            ({"total": Scaling(schedules=[ACTIVE])}, 0, (3, ScalingReason.SCHEDULED)),
+            ({"total": Scaling(schedules=[ACTIVE])}, 3, (3, ScalingReason.SCHEDULED)),
+            ({"total": Scaling(schedules=[OVER])}, 0, (0, ScalingReason.AT_ZERO)),
+            ({"total": Scaling(schedules=[ACTIVE, hours(11, 13, 5, name="lunch")])}, 1, (5, ScalingReason.SCHEDULED)),
+            ({"total": Scaling(schedules=[ACTIVE]), "vendor": Scaling(schedules=[hours(9, 17, 4)])}, 1, (4, ScalingReason.SCHEDULED)),
+            ({"total": Scaling(min_replicas=4, schedules=[ACTIVE])}, 1, (4, ScalingReason.AT_MINIMUM)),
+            ({"total": Scaling(schedules=[ACTIVE]), "vendor": Scaling(min_replicas=3)}, 1, (3, ScalingReason.AT_MINIMUM)),
+            ({"total": Scaling(max_replicas=2, schedules=[ACTIVE])}, 1, (2, ScalingReason.SCHEDULED)),  # refused on admission
+            ({"total": Scaling(schedules=[hours(8, 18, 20)])}, 1, (20, ScalingReason.SCHEDULED)),  # the class's maximum is a default
+            ({"total": None}, 0, (0, ScalingReason.AT_ZERO)),
+            ({"total": Scaling(schedules=[ACTIVE]), "vendor": None}, 5, (5, ScalingReason.FROZEN)),
+        ],
+    )
+    def test_greater_of_minimum_and_schedule_holds(
+        self, tasks: dict[str, Scaling | None], present: int, expected: tuple[int, ScalingReason]
+    ) -> None:
+        assert at_once(demand(), tasks=tasks, present=present) == expected
+
+    def test_more_is_had_where_more_is_needed_and_the_floor_is_told_all_the_same(self) -> None:
+        decision = decide(snapshot(demand(asked(45)), tasks={"total": Scaling(schedules=[self.ACTIVE])}), ScalingMemory(), now=NOW)
+        assert (decision.replicas, decision.reason) == (5, ScalingReason.STEP)
+        assert decision.floor == ScalingFloor(
+            replicas=3, source=FloorSource.SCHEDULE, task_model="total", schedule="hours", until="2026-01-01T18:00:00Z"
+        )
+
+    def test_message_names_schedule_task_and_end(self) -> None:
+        tasks: dict[str, Scaling | None] = {"total": Scaling(schedules=[self.ACTIVE])}
+        said = "schedule hours of total keeps 3 until 18:00 Etc/UTC"
+        assert decide(snapshot(demand(), tasks=tasks, present=0), ScalingMemory(), now=NOW).message == said
+        decision = decide(snapshot(demand(asked(4)), tasks=tasks, present=3), ScalingMemory(), now=NOW)
+        assert decision.message == f"{said}: 4.0 requests at a time over 60 s need 0.40 pods"
+
+    def test_it_is_to_be_looked_at_again_at_the_next_edge_of_any_task(self) -> None:
+        tasks = {"total": Scaling(schedules=[self.ACTIVE, hours(20, 22, 1)]), "vendor": Scaling(schedules=[hours(17, 19, 1)])}
+        assert decide(snapshot(demand(), tasks=tasks), ScalingMemory(), now=NOW).edge == later(5 * 3600)
+        assert decide(snapshot(demand()), ScalingMemory(), now=NOW).edge is None
+
+    def test_what_was_worked_out_holds_until_the_edge_or_another_schedule(self) -> None:
+        first = decide(snapshot(demand(), tasks={"total": Scaling(schedules=[self.ACTIVE])}), ScalingMemory(), now=NOW)
+        again = decide(snapshot(demand(), tasks={"total": Scaling(schedules=[self.ACTIVE])}), first.memory, now=later(3600))
+        assert again.memory.timetables["total"] is first.memory.timetables["total"]
+        changed = decide(snapshot(demand(), tasks={"total": Scaling(schedules=[hours(8, 18, 4)])}), first.memory, now=later(3600))
+        assert changed.replicas == 4
+        over = decide(snapshot(demand(), present=3, tasks={"total": Scaling(schedules=[self.ACTIVE])}), first.memory, now=later(6 * 3600))
+        assert over.floor is None
+
+    def test_nothing_is_asked_of_another_autoscaler(self) -> None:
+        external = CLASS.model_copy(update={"autoscaler": Autoscaler.EXTERNAL})
+        tasks: dict[str, Scaling | None] = {"total": Scaling(schedules=[self.ACTIVE])}
+        assert at_once(demand(), tasks=tasks, scaling=external) == (1, ScalingReason.EXTERNAL)
 
 
 class TestDemandUnknown:

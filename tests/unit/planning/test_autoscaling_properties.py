@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.schedules import Schedule
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
@@ -101,6 +102,18 @@ def histories(draw: st.DrawFn) -> tuple[ScalingSnapshot, ScalingMemory, datetime
         present = draw(st.just(decision.replicas) | st.integers(0, 60))
         found = replace(found, pool=pool_with(present), demand=draw(st.none() | demands()), ready_replicas=present, pending_replicas=0)
     return found, memory, now
+
+
+ALWAYS, SELDOM = ("* * * * *", "0 0 29 2 *"), ("0 0 29 2 *", "* * * * *")
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> list[Schedule]:
+    """Active ones, and others."""
+    found = []
+    for number, (start, end) in enumerate(draw(st.lists(st.sampled_from([ALWAYS, SELDOM]), max_size=3))):
+        found.append(Schedule(name=f"one-{number}", start=start, end=end, min_replicas=draw(st.integers(1, 40))))
+    return found
 
 
 def present_of(found: ScalingSnapshot) -> int:
@@ -236,3 +249,27 @@ def test_nothing_goes_that_was_needed_within_the_delay(scaling: ScalingDefaults,
             recent = range(max(6, second - scaling.scale_down_delay_seconds + 1), second + 1)
             fast = max((sum(past[at - 5 : at + 1]) / 6 for at in recent), default=0.0)
             assert decision.replicas >= min(ceil(fast / scaling.target_concurrency - 1e-6), scaling.max_replicas)
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.data())
+def test_schedules_only_ever_raise_and_never_above_a_tasks_maximum(
+    past: tuple[ScalingSnapshot, ScalingMemory, datetime], data: st.DataObject
+) -> None:
+    found, memory, now = past
+    wished = {task: wish.model_copy(update={"schedules": data.draw(schedules())}) if wish else None for task, wish in found.tasks.items()}
+    without, with_them = decide(found, memory, now=now), decide(replace(found, tasks=wished), memory, now=now)
+    assert with_them.replicas >= without.replicas
+    asked = {
+        task: max((one.min_replicas for one in wish.schedules if (one.start, one.end) == ALWAYS), default=0)
+        for task, wish in wished.items()
+        if wish
+    }
+    for task, floor in asked.items():
+        allowed = scaling_of(wished[task], found.scaling, present=present_of(found)).most
+        assert with_them.replicas >= min(floor, allowed)
+    assert with_them.replicas <= most_of(replace(found, tasks=wished))
+    if with_them.floor is not None:
+        assert with_them.floor.replicas <= with_them.replicas
+    if not any(asked.values()):
+        assert with_them.floor is None

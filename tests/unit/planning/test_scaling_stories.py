@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet.api.schedules import Schedule
 from taskfleet.api.servingclass import Autoscaler, ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from tests.unit.planning.scaling_world import ScalingWorld
@@ -181,6 +182,21 @@ def suspended_task_keeps_the_pods() -> ScalingWorld:
     return story
 
 
+def office_hours() -> ScalingWorld:
+    """The story begins at noon in UTC, one o'clock in Berlin, and nobody asks for five minutes."""
+    lunch = Schedule(name="lunch", time_zone="Europe/Berlin", start="7 13 * * *", end="15 13 * * *", min_replicas=2)
+    story = busy(0, replicas=1, tasks={"total": Scaling(max_replicas=4, schedules=[lunch])})
+    story.says("asleep, and the schedule begins at 13:07 in Berlin")
+    story.run(180)
+    story.says("more comes than two pods can answer")
+    story.loads["total"].per_second = 12
+    story.run(120)
+    story.says("and ceases; the schedule ends at 13:15")
+    story.loads["total"].per_second = 0
+    story.run(480)
+    return story
+
+
 STORIES: tuple[Callable[[], ScalingWorld], ...] = (
     step,
     burst,
@@ -196,6 +212,7 @@ STORIES: tuple[Callable[[], ScalingWorld], ...] = (
     another_autoscaler,
     rollout_wakes_a_sleeping_pool,
     suspended_task_keeps_the_pods,
+    office_hours,
 )
 
 

@@ -1,8 +1,10 @@
 """What is told of a pool's size, and when."""
 
+from dataclasses import replace
+
 import pytest
 
-from taskfleet.api.modelpool import ScalingReason, ScalingStatus
+from taskfleet.api.modelpool import ScalingFloor, ScalingReason, ScalingStatus
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory
 from taskfleet.planning.pool import plan
 from taskfleet.planning.scalingstatus import (
@@ -50,6 +52,18 @@ def test_another_number_is_told_at_once_with_its_time_and_an_event(before: int, 
     assert found == status(after, "Raised", message="why", at="2026-01-01T12:00:00Z")
     assert [(one.type, one.reason, one.message) for one in scaling_events(status(before), found)] == [("Normal", event, "why")]
     assert is_wake_up(status(before), found) == (before == 0)
+
+
+def test_a_schedule_that_begins_or_ends_is_told_at_once_though_the_number_stays() -> None:
+    floor = ScalingFloor(replicas=2, source="Schedule", task_model="total", schedule="hours", until="2026-01-01T18:00:00Z")
+    scheduled = replace(decision(2), floor=floor)
+    assert seconds_until_told(status(2), scheduled) == 0
+    found = scaling_status(status(2, at="2026-01-01T11:00:00Z"), scheduled, now=NOW)
+    assert found is not None
+    assert (found.floor, found.last_scale_time) == (floor, "2026-01-01T11:00:00Z")
+    assert scaling_events(status(2), found) == ()
+    assert seconds_until_told(found, scheduled) is None
+    assert scaling_status(found, decision(2), now=NOW) == status(2, message="3.1 requests at a time", at="2026-01-01T11:00:00Z")
 
 
 def test_another_reason_for_the_same_number_is_told_once_it_has_lasted_and_keeps_the_time() -> None:

@@ -16,6 +16,11 @@ ACCEPTED_RULES: dict[tuple[str, str, str], str] = {
         "self.weightPercent > 0 || self.shadowPercent > 0",
     ): "until now a weight was 1 at least",
     ("taskmodels.taskfleet.dev", "spec.evaluation", "!has(self.judge) || self.metric == 'Judge'"): "judge is a new field",
+    (
+        "taskmodels.taskfleet.dev",
+        "spec.scaling",
+        "!has(self.schedules) || !has(self.maxReplicas) || self.schedules.all(one, one.minReplicas <= self.maxReplicas)",
+    ): "schedules is a new field",
 }
 
 RELEASED = last_release().definitions()

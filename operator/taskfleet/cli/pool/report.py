@@ -2,7 +2,7 @@
 
 from taskfleet.api.conditions import ConditionType
 from taskfleet.api.fields import Model
-from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.modelpool import ModelPool, ScalingFloor
 from taskfleet.planning.conditions import find
 
 
@@ -16,7 +16,7 @@ class MemberReport(Model):
 
 
 class PoolReport(Model):
-    """One ModelPool. `reason` and `message`: why so many pods are wanted; `trouble`: why it can't answer, where it can't."""
+    """One ModelPool. `reason` and `message`: why so many pods are wanted; `floor`: what raises the fewest now; `trouble`: why it can't answer, where it can't."""
 
     namespace: str
     name: str
@@ -26,6 +26,7 @@ class PoolReport(Model):
     reason: str = ""
     message: str = ""
     last_scale_time: str | None = None
+    floor: ScalingFloor | None = None
     trouble: str = ""
     members: tuple[MemberReport, ...] = ()
 
@@ -52,6 +53,7 @@ def report(pool: ModelPool) -> PoolReport:
         reason=scaling.reason if scaling is not None else "",
         message=scaling.message if scaling is not None else "",
         last_scale_time=scaling.last_scale_time if scaling is not None else None,
+        floor=scaling.floor if scaling is not None else None,
         trouble=_trouble(pool),
         members=tuple(members),
     )

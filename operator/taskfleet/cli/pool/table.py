@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from taskfleet.api.modelpool import ScalingFloor, ScalingReason
 from taskfleet.cli.pool.report import PoolReport
 
 _COLUMNS = ("POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "MEMBERS")
@@ -24,7 +25,7 @@ def table(pools: Sequence[PoolReport], *, namespaces: bool = False, all_members:
 
 def _row(pool: PoolReport, *, all_members: bool) -> tuple[Text | str, ...]:
     style = "green" if pool.ready_replicas >= pool.desired_replicas else "yellow"
-    message = "; ".join(part for part in (pool.message, pool.trouble) if part)
+    message = "; ".join(part for part in (pool.message, _floor(pool), pool.trouble) if part)
     return (
         pool.name,
         pool.serving_class,
@@ -34,6 +35,15 @@ def _row(pool: PoolReport, *, all_members: bool) -> tuple[Text | str, ...]:
         Text(message or "-", "red" if pool.trouble else ""),
         _members(pool, all_members=all_members),
     )
+
+
+def _floor(pool: PoolReport) -> str:
+    """Nothing where it is the reason, which says it in the pool's own words."""
+    floor: ScalingFloor | None = pool.floor
+    if floor is None or pool.reason == ScalingReason.SCHEDULED:
+        return ""
+    until = f" until {floor.until}" if floor.until else ""
+    return f"schedule {floor.schedule} of {floor.task_model} keeps {floor.replicas}{until}"
 
 
 def _members(pool: PoolReport, *, all_members: bool) -> str:
