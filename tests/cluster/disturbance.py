@@ -87,14 +87,14 @@ def cut_off(api: Api, found: Iterable[Object], container: str) -> Iterator[None]
 
     def rule(change: str) -> None:
         for process in networks:
-            command = ["nsenter", f"--target={process}", "--net", "iptables", change, "OUTPUT", f"--destination={address}", "--jump=DROP"]
+            command = ["nsenter", f"--target={process}", "--net", "iptables", change, "OUTPUT", "-d", address, "-j", "DROP"]
             subprocess.run(command, check=True, capture_output=True)
 
-    rule("--insert")
+    rule("-I")
     try:
         yield
     finally:
-        rule("--delete")
+        rule("-D")
 
 
 def _container_id(pod: Object, container: str) -> str:

@@ -77,6 +77,7 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_agent_calls_total": "Codes other than 2xx for long: the operator can't tell agents what to serve. 0: pods are out of reach (NetworkPolicy). 401: the operator's token is refused.",
     "taskfleet_applies_total": "`sent` that grows while nobody changes anything: something else writes the same fields. `kubectl get --show-managed-fields` names it.",
     "taskfleet_cached_objects": "Smaller than the cluster's own count: a watch misses objects. The comparison of every few minutes repairs it.",
+    "taskfleet_device_seconds_total": "A task that costs more than it is worth: raise its `scaling.targetConcurrency`, lower `idleSeconds`, or let it sleep (`minReplicas: 0`). The sum over a pool's tasks is the pool's.",
     "taskfleet_events_dropped_total": "Grows: the API server refuses Events, usually for a quota of the namespace. Conditions still tell everything.",
     "taskfleet_events_total": "Many of type `Warning`: `kubectl get events -A --field-selector type=Warning`.",
     "taskfleet_kube_request_seconds": "A p99 of seconds: the API server is slow, and every change with it.",

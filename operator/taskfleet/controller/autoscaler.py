@@ -14,12 +14,14 @@ from taskfleet.api.modelpool import ModelPool, ScalingReason
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import Scaling, TaskModel
 from taskfleet.controller import metrics
+from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
 from taskfleet.logs import fields
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
 from taskfleet.planning.awake import awake_because
 from taskfleet.planning.demand import PoolDemand
+from taskfleet.planning.devicetime import holds_device
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
 from taskfleet.planning.scalingstatus import seconds_until_told
 from taskfleet.planning.snapshot import AgentView, ResolutionFailure
@@ -72,6 +74,7 @@ class Autoscaler:
         agents: Callable[[PoolKey], tuple[AgentView, ...]],
         refresh: Callable[[PoolKey], Awaitable[None]],
         failures: Callable[[str], tuple[ResolutionFailure, ...]],
+        device_time: DeviceTime,
         enqueue: Enqueue,
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -81,6 +84,7 @@ class Autoscaler:
         self._agents = agents
         self._refresh = refresh
         self._failures = failures
+        self._device_time = device_time
         self._enqueue = enqueue
         self._now = now
         self._clock = clock
@@ -91,12 +95,14 @@ class Autoscaler:
         pool = self._fleet.pool(key.pool)
         if not isinstance(pool, ModelPool) or pool.metadata.deletion_timestamp is not None or self._fleet.is_ending(key.namespace):
             self._pools.pop(key.pool, None)
+            self._device_time.forget(key.pool)
             metrics.forget_pool(key.namespace, key.name)
             return None
         serving_class = self._fleet.serving_class(pool.spec.serving_class_name)
         if not isinstance(serving_class, ServingClass):
             # What runs goes on; the class's return is told.
             return None
+        self._account(key.pool, pool, serving_class)
         known = self._pools.get(key.pool)
         if known is None or known.uid != pool.metadata.uid:
             known = self._pools[key.pool] = _Pool(pool.metadata.uid)
@@ -147,6 +153,13 @@ class Autoscaler:
         log.info("all gateways are heard" if all_gateways else "not all gateways are heard, no pool gets smaller")
         for key in self._fleet.pool_keys():
             self._enqueue(ScalingKey(key.namespace, key.name), after=GATHER_SECONDS)
+
+    def _account(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass) -> None:
+        """A pod of a class without accelerator counts as a device."""
+        accelerator = serving_class.spec.accelerator
+        holders = sum(holds_device(pod_view(body)) for body in self._fleet.pods(key, pool.metadata.uid))
+        tasks = {member.task_model for member in pool.spec.members}
+        self._device_time.look(key, pool.metadata.uid, devices=holders * (accelerator.count if accelerator else 1), tasks=tasks)
 
     def _known(self, pool: ModelPool) -> _Pool | None:
         known = self._pools.get(PoolKey(pool.metadata.namespace, pool.metadata.name))

@@ -114,6 +114,13 @@ class GatewayDemand:
         views = [self._view(TaskKey(namespace, name), stable_seconds, clock=clock, now=now, since=since) for name in tasks]
         return PoolDemand(tasks=tuple(view for view in views if view is not None), heard_since=_date(since, clock, now), complete=complete)
 
+    def busy_seconds(self, task: TaskKey) -> float:
+        """For how many seconds requests of the task were under way so far, each counted for itself. It falls when a process is forgotten."""
+        clock = self._clock()
+        return sum(
+            _now(process.tasks[task], process, process.age_at(clock)) for process in self._processes.values() if task in process.tasks
+        )
+
     def _known(self, clock: float) -> tuple[bool, float]:
         """Whether every gateway is heard now, and since when nothing was missed."""
         listening = [process for process in self._processes.values() if process.listening]

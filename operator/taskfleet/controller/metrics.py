@@ -5,8 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector
+
+from taskfleet.controller.devicetime import DeviceSeconds
 
 RECONCILE_SECONDS = Histogram(
     "taskfleet_reconcile_seconds",
@@ -81,6 +83,7 @@ class FleetCollector(Collector):
         shares: Callable[[], RevisionFigures],
         scores: Callable[[], RevisionFigures],
         pools: Callable[[], Iterable[PoolFigures]],
+        device_seconds: Callable[[], Iterable[DeviceSeconds]],
     ) -> None:
         self._depths = depths
         self._kinds = tuple(kinds)
@@ -88,8 +91,9 @@ class FleetCollector(Collector):
         self._shares = shares
         self._scores = scores
         self._pools = pools
+        self._device_seconds = device_seconds
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         depth = GaugeMetricFamily("taskfleet_queue_depth", "Keys that are due or in work, by kind.", labels=["kind"])
         now = self._depths()
         for kind in self._kinds:
@@ -112,6 +116,14 @@ class FleetCollector(Collector):
             score.add_metric(list(labels), percent)
         yield score
         yield from self._sizes()
+        held = CounterMetricFamily(
+            "taskfleet_device_seconds",
+            "Seconds that pods of a ModelPool held devices, by the TaskModel that they worked for; pods of a class without accelerator count as one.",
+            labels=[*_POOL, "task_model"],
+        )
+        for found in self._device_seconds():
+            held.add_metric([found.namespace, found.pool, found.task_model], found.seconds)
+        yield held
 
     def _sizes(self) -> Iterator[GaugeMetricFamily]:
         desired = GaugeMetricFamily("taskfleet_pool_replicas_desired", "Pods that a ModelPool is to have.", labels=_POOL)

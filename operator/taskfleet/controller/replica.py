@@ -20,6 +20,7 @@ from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.background import Background
 from taskfleet.controller.cache import Cache, Change, Json
 from taskfleet.controller.demand import GatewayDemand
+from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.election import Election
 from taskfleet.controller.evaluations import JobEvaluations
 from taskfleet.controller.events import EventWriter
@@ -73,6 +74,8 @@ class Replica:
         self._queue: WorkQueue[Key] = WorkQueue(self._work, keys.kind_of, keys.text_of, keys.tenant_of, workers=settings.workers)
         self._relist = Relist(kube, self._cache, WATCHED, seconds=settings.relist_seconds, users_seconds=settings.users_relist_seconds)
         self._health = Health(live=self.trouble, ready=lambda: None if self._started else "starting")
+        self._demand = GatewayDemand(now=_now, clock=time.monotonic)
+        self._device_time = DeviceTime(busy=self._demand.busy_seconds, clock=time.monotonic)
         self._collector = FleetCollector(
             depths=self._queue.depths,
             kinds=keys.KINDS,
@@ -80,6 +83,7 @@ class Replica:
             shares=self._fleet.shares,
             scores=self._fleet.scores,
             pools=self._fleet.sizes,
+            device_seconds=self._device_time.figures,
         )
         self._election = Election(
             kube,
@@ -110,18 +114,18 @@ class Replica:
         events = EventWriter(self._kube, instance=identity)
         port, audience = settings.gateway_internal_port, settings.internal_audience
         gateways = Gateways(self._session, tokens, slices=self._slices, port=port, audience=audience)
-        demand = GatewayDemand(now=_now, clock=time.monotonic)
         self._autoscaler = Autoscaler(
             fleet=self._fleet,
-            demand=demand,
+            demand=self._demand,
             agents=self._agents.views,
             refresh=self._agents.refresh,
             failures=self._resolutions.failures,
+            device_time=self._device_time,
             enqueue=self._queue.add,
             now=_now,
             clock=time.monotonic,
         )
-        demand.listen(on_demand=self._autoscaler.demanded, on_heard=self._autoscaler.heard)
+        self._demand.listen(on_demand=self._autoscaler.demanded, on_heard=self._autoscaler.heard)
         self._measurements = GatewayMeasurements(
             self._session,
             tokens,
@@ -130,7 +134,7 @@ class Replica:
             audience=audience,
             enqueue=self._queue.add,
             exists=self._fleet.has_revision,
-            demand=demand,
+            demand=self._demand,
             now=_now,
         )
         self._task_models = TaskModelReconciler(

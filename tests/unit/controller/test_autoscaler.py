@@ -10,6 +10,7 @@ from taskfleet.api.agent import AgentState, ArtifactKind, BaseReport, EngineRepo
 from taskfleet.api.modelpool import ModelPool, ScalingReason
 from taskfleet.controller.autoscaler import ASLEEP_SECONDS, POSTPONED_SECONDS, QUIET_SECONDS, Autoscaler
 from taskfleet.controller.cache import Cache
+from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
 from taskfleet.kube.resources import MODEL_POOLS, PODS, SERVING_CLASSES, TASK_MODELS
@@ -37,6 +38,7 @@ class _World:
         self.refreshed = 0
         self.failures: tuple[ResolutionFailure, ...] = ()
         self.enqueued: list[tuple[ScalingKey | PoolKey | PackingKey, float]] = []
+        self.device_time = DeviceTime(busy=lambda _: 0.0, clock=lambda: self.clock)
         self.cache = Cache()
         self.fleet = Fleet(self.cache)
         self.cache.notify = self.fleet.index
@@ -52,6 +54,7 @@ class _World:
             agents=lambda _: self.agents,
             refresh=self.refresh,
             failures=lambda _: self.failures,
+            device_time=self.device_time,
             enqueue=lambda key, *, after=0.0: self.enqueued.append((key, after)),
             now=lambda: BEGIN + timedelta(seconds=self.clock - 1000.0),
             clock=lambda: self.clock,
@@ -424,6 +427,21 @@ async def test_a_pool_that_is_gone_is_forgotten(world: _World) -> None:
     world.cache.remove(MODEL_POOLS, body("tiny", 99))
     assert await world.autoscaler.reconcile(LOOK) is None
     assert world.autoscaler.decided(gone) is None
+    assert list(world.device_time.figures()) == []
+
+
+async def test_the_time_of_every_pod_s_devices_is_accounted_for_whoever_scales(world: _World) -> None:
+    world.put(SERVING_CLASSES, with_two_devices(world))
+    world.pool(3)
+    world.pods(3)
+    await world.look()
+    world.clock += 10
+    assert {one.task_model: one.seconds for one in world.device_time.figures()} == {"total": 30, "vendor": 30}
+
+
+def with_two_devices(world: _World) -> Json:
+    spec = {"engine": {"type": "vLLM", "image": "registry.example/vllm:1"}, "accelerator": {"resourceName": "nvidia.com/gpu", "count": 2}}
+    return body("cpu", world.version, namespace="", spec={**spec, "scaling": {"autoscaler": "External"}})
 
 
 def _state(*, in_flight: int) -> AgentState:

@@ -118,6 +118,18 @@ def test_nothing_is_known_before_a_gateway_was_heard(world: _World) -> None:
     assert world.of() == PoolDemand(tasks=(), heard_since=BEGIN, complete=True)
 
 
+def test_busy_seconds_grow_with_every_request_under_way_at_any_process(world: _World) -> None:
+    one, two = world.gateway("one", age=50.0, busy=7.0), world.gateway("two")
+    assert world.demand.busy_seconds(TASK) == 7
+    one.serve(2)
+    two.serve(1)
+    world.run(10)
+    assert world.demand.busy_seconds(TASK) == pytest.approx(37)
+    world.clock += 1
+    assert world.demand.busy_seconds(TASK) == pytest.approx(40), "what is under way goes on between two lines"
+    assert world.demand.busy_seconds(TaskKey("finance", "never")) == 0
+
+
 def test_windows_have_the_exact_mean_of_what_was_under_way(world: _World) -> None:
     gateway = world.gateway("one")
     world.run(60)

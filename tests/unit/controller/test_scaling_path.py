@@ -15,6 +15,7 @@ from taskfleet.controller import keys
 from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.cache import Cache, Change
 from taskfleet.controller.demand import GatewayDemand
+from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import Key, PoolKey, ScalingKey
 from taskfleet.controller.packing import PackingReconciler
@@ -67,6 +68,7 @@ class _World:
             agents=lambda _: (),
             refresh=_nobody,
             failures=lambda _: (),
+            device_time=DeviceTime(busy=self.demand.busy_seconds, clock=time.monotonic),
             enqueue=self.queue.add,
             now=lambda: datetime.now(UTC),
             clock=time.monotonic,

@@ -45,7 +45,7 @@ def test_the_list_of_metrics_is_what_the_parts_really_export() -> None:
     gateway = CollectorRegistry()
     Meter(gateway)
     operator = collectors_of(REGISTRY) | {
-        FleetCollector(depths=dict, kinds=("pool",), conditions=dict, shares=dict, scores=dict, pools=list)
+        FleetCollector(depths=dict, kinds=("pool",), conditions=dict, shares=dict, scores=dict, pools=list, device_seconds=list)
     }
     found = {
         *exported(operator, "operator"),
