@@ -5,7 +5,7 @@ import contextlib
 import time
 
 from taskfleet.agent.flights import Flights
-from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, DesiredState, EngineReport
+from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, DesiredState, EngineReport, StartReport
 from taskfleet.api.conditions import Reason
 
 
@@ -27,6 +27,7 @@ class Board:
         self.draining = False
         self.base = BaseReport(staged=False, reason=Reason.LOADING)
         self.engine = EngineReport(healthy=False)
+        self.start: StartReport | None = None
 
     @property
     def version(self) -> int:
@@ -57,6 +58,11 @@ class Board:
         if report != self.engine:
             self.engine = report
             self._bump()
+
+    def report_start(self, report: StartReport) -> None:
+        """The pod has come up."""
+        self.start = report
+        self._bump()
 
     def report_adapter(self, report: AdapterReport) -> None:
         if report != self._adapters.get(report.engine_name):
@@ -94,6 +100,7 @@ class Board:
             adapters=tuple(adapters),
             in_flight=self._flights.total,
             idle_seconds=round(self._flights.idle_seconds, 3),
+            start=self.start,
         )
 
     async def newer_than(self, version: int, *, seconds: float) -> AgentState:

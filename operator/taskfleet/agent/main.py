@@ -30,6 +30,7 @@ from taskfleet.agent.residency import Surroundings
 from taskfleet.agent.residents import Residents
 from taskfleet.agent.settings import AgentSettings
 from taskfleet.agent.staging import Staging
+from taskfleet.agent.startup import Startup
 from taskfleet.agent.tokens import TokenVerifier
 from taskfleet.agent.version_watch import VersionWatch
 from taskfleet.api.agent import DesiredState
@@ -132,6 +133,7 @@ class Agent:
             ),
             tasks,
         )
+        self._startup = Startup(board=self.board, residents=self._residents)
         self.drain = Drain(
             folder=settings.run,
             flights=flights,
@@ -194,7 +196,14 @@ class Agent:
         self._files.look()
         self._loops = [
             self._tasks.create_task(part)
-            for part in (self._files.run(), self._base.run(), self._watch.run(), self.drain.run(), self._versions.run())
+            for part in (
+                self._files.run(),
+                self._base.run(),
+                self._watch.run(),
+                self.drain.run(),
+                self._versions.run(),
+                self._startup.run(),
+            )
         ]
         # Cancelled with its client: what nobody waits for any more is not generated.
         runner = web.AppRunner(self.application, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_SECONDS)

@@ -7,7 +7,7 @@ An agent keeps the newest one that it accepted and never goes back within a pool
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from taskfleet.api.fields import Model
 from taskfleet.api.taskmodel import Adapter, Base
@@ -129,6 +129,15 @@ class EngineReport(Model):
     starts: int = 0  # times that it was seen to become healthy
 
 
+class StartReport(Model):
+    """When the pod's start came how far, by the clock of its node. Of the agent's own first run only: a restarted agent finds what was there before it."""
+
+    agent_at: AwareDatetime  # the agent runs
+    base_at: AwareDatetime  # the base is fetched and verified
+    engine_at: AwareDatetime  # the engine answers its health route
+    adapters_at: AwareDatetime  # every adapter that was wanted then has had one settled attempt
+
+
 class AgentState(Model):
     """What one pod reports. `version` grows with every change of anything but the counts in flight and the time without any."""
 
@@ -144,6 +153,8 @@ class AgentState(Model):
     in_flight: int = 0
     # How long nothing has been in flight; at most the agent's own age. None: an agent of an earlier version, which does not measure it.
     idle_seconds: float | None = None
+    # Once the pod has come up; None: it has not yet, or by an agent of an earlier version.
+    start: StartReport | None = None
 
 
 class DrainRequest(Model):

@@ -145,6 +145,7 @@ DEFINITIONS = (
             _AGE,
             Column("BASE", ".spec.base.source", wide=True, description="Source of the base model."),
             Column("BASEREVISION", ".spec.base.revision", wide=True, description="Revision of the base model."),
+            Column("LASTSTART", ".status.lastStart.seconds", wide=True, description="Seconds that the last pod took to be Ready."),
             _MESSAGE,
         ),
         rules=(_name_rule("ModelPool", POOL_NAME_LENGTH),),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from taskfleet.api.conditions import Conditions
-from taskfleet.api.fields import Digest, DnsLabel, Metadata, Model, Uid, VersionName, rules
+from taskfleet.api.fields import Decimal, Digest, DnsLabel, DnsSubdomain, Metadata, Model, Uid, VersionName, rules
 from taskfleet.api.taskmodel import Adapter, Base, Isolation, Time
 
 
@@ -144,6 +144,41 @@ class ScalingStatus(Model):
     floor: Annotated[ScalingFloor | None, Field(description="What raises the fewest pods now, where something does.")] = None
 
 
+class StartPhase(StrEnum):
+    """Parts of a pod's start, in their order. Together they are all of it."""
+
+    SCHEDULE = "Schedule"  # from its creation until it has a node
+    PULL = "Pull"  # images are pulled and containers started: until the agent runs, and from the base's arrival until the engine's container runs
+    BASE = "Base"  # the base is fetched and verified
+    ENGINE = "Engine"  # from the start of the engine's container until it answers its health route
+    ADAPTERS = "Adapters"  # until every adapter has had one settled attempt
+    READY = "Ready"  # until Kubernetes has found that and the Service sends requests
+
+
+class PhaseSeconds(Model):
+    """How long one part took."""
+
+    phase: Annotated[str, Field(max_length=64, description="Schedule, Pull, Base, Engine, Adapters or Ready.")]
+    seconds: Annotated[Decimal, Field(description="How long it took, to a tenth; times that Kubernetes tells are whole seconds.")]
+
+
+class StartStatus(Model):
+    """One pod's start, from its creation until it was Ready."""
+
+    pod: Annotated[DnsSubdomain, Field(description="The pod.")]
+    created_time: Annotated[Time, Field(description="When it was created.")]
+    seconds: Annotated[Decimal, Field(description="From its creation until it was Ready.")]
+    slowest: Annotated[str, Field(max_length=64, description="The phase that took longest.")]
+    phases: Annotated[
+        list[PhaseSeconds],
+        Field(
+            max_length=8,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["phase"]},
+            description="Its parts, in their order; together they are all of it.",
+        ),
+    ] = Field(default_factory=list)
+
+
 class ModelPoolStatus(Model):
     """Written by the operator, on transitions only."""
 
@@ -153,6 +188,7 @@ class ModelPoolStatus(Model):
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that are Ready.")] = 0
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the pods, for the scale subresource.")] = None
     scaling: Annotated[ScalingStatus | None, Field(description="Why the pool has the replicas that it has.")] = None
+    last_start: Annotated[StartStatus | None, Field(description="How long the pod that was created last took to be Ready.")] = None
     members: Annotated[
         list[MemberStatus],
         Field(

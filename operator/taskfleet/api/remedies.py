@@ -79,6 +79,8 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_cached_objects": "Smaller than the cluster's own count: a watch misses objects. The comparison of every few minutes repairs it.",
     "taskfleet_device_seconds_total": "A task that costs more than it is worth: raise its `scaling.targetConcurrency`, lower `idleSeconds`, or let it sleep (`minReplicas: 0`). The sum over a pool's tasks is the pool's.",
     "taskfleet_events_dropped_total": "Grows: the API server refuses Events, usually for a quota of the namespace. Conditions still tell everything.",
+    "taskfleet_cold_start_phase_seconds": "The phase with most of it is where a start can be made shorter: see [starts](scaling.md#how-long-a-start-takes).",
+    "taskfleet_cold_start_seconds": "Longer than the gateway's `timeouts.hold`: requests for a pool at zero are answered 503 while it wakes. `taskfleet pool status NAME` shows the parts of the last start.",
     "taskfleet_events_total": "Many of type `Warning`: `kubectl get events -A --field-selector type=Warning`.",
     "taskfleet_kube_request_seconds": "A p99 of seconds: the API server is slow, and every change with it.",
     "taskfleet_kube_requests_total": "Code 403: the chart's roles are older than the image. 409 and 422 again and again: a conflict with another writer. 429 and 5xx: the API server is overloaded. 0: out of reach.",

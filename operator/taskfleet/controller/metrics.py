@@ -39,6 +39,19 @@ ROLLBACK_SECONDS = Histogram(
     "From the verdict on a candidate with traffic until the API server has its end, in seconds.",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+COLD_START_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 1800)
+COLD_START_SECONDS = Histogram(
+    "taskfleet_cold_start_seconds",
+    "From a pool pod's creation until it was Ready by ServingClass, in seconds; each pod once.",
+    ["serving_class"],
+    buckets=COLD_START_BUCKETS,
+)
+COLD_START_PHASE_SECONDS = Histogram(
+    "taskfleet_cold_start_phase_seconds",
+    "The parts of that by phase (Schedule, Pull, Base, Engine, Adapters, Ready), in seconds.",
+    ["serving_class", "phase"],
+    buckets=COLD_START_BUCKETS,
+)
 
 POOL_REQUESTS = Gauge(
     "taskfleet_pool_requests",

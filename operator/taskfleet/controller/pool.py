@@ -14,6 +14,7 @@ from taskfleet.controller import metrics
 from taskfleet.controller.agents import AgentConnections, AgentUnreachableError
 from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.cache import Json, Unreadable
+from taskfleet.controller.coldstarts import ColdStarts
 from taskfleet.controller.events import EventWriter
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey
@@ -64,6 +65,7 @@ class PoolReconciler:
         self._now = now
         self._refused_retry_seconds = refused_retry_seconds
         self._uids: dict[PoolKey, str] = {}
+        self._cold_starts = ColdStarts()
 
     async def reconcile(self, key: PoolKey) -> float | None:
         pool = self._fleet.pool(key)
@@ -107,6 +109,7 @@ class PoolReconciler:
             return PoolPlan()
         pods = tuple(pod_view(body) for body in self._fleet.pods(key, pool.metadata.uid))
         self._agents.sync(key, pool.metadata.uid, pods)
+        agents = self._agents.views(key)
         deployment = self._fleet.deployment(key)
         return planning.plan(
             PoolSnapshot(
@@ -114,7 +117,7 @@ class PoolReconciler:
                 serving_class=self._class_of(pool),
                 deployment=deployment_view(deployment) if deployment is not None else None,
                 pods=pods,
-                agents=self._agents.views(key),
+                agents=agents,
                 revisions=tuple(
                     revision
                     for member in pool.spec.members
@@ -123,6 +126,7 @@ class PoolReconciler:
                 failures=self._resolutions.failures(pool.metadata.uid),
                 refusal=refusal,
                 scaling=self._autoscaler.to_tell(pool),
+                last_start=self._cold_starts.look(pool, pods, agents),
             ),
             now=self._now(),
         )
@@ -180,6 +184,7 @@ class PoolReconciler:
     def _forget(self, key: PoolKey) -> None:
         uid = self._uids.pop(key, None)
         self._agents.forget(key)
+        self._cold_starts.forget(key)
         if uid is not None:
             self._resolutions.forget(uid)
         for resource in (MODEL_POOLS, *CHILDREN):

@@ -11,6 +11,7 @@ from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import ModelPool, ModelPoolStatus
 from taskfleet.api.servingclass import Autoscaler
 from taskfleet.planning import servingclass
+from taskfleet.planning.coldstart import later_start
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged, summary_of
 from taskfleet.planning.desired import desired_state
 from taskfleet.planning.members import member_statuses
@@ -80,6 +81,7 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
         ready_replicas=ready,
         selector=",".join(f"{key}={value}" for key, value in sorted(selector(pool).items())),
         scaling=scaling_status(pool.status.scaling, snapshot.scaling, now=now),
+        last_start=later_start(pool.status.last_start, snapshot.last_start),
         members=member_statuses(snapshot),
     )
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from taskfleet.api.agent import AgentState, ArtifactKind
 from taskfleet.api.conditions import Reason
 from taskfleet.api.evaluation import EvaluationReport
-from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.modelpool import ModelPool, StartStatus
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel, TrafficTarget
@@ -37,6 +37,7 @@ class ContainerView:
     waiting_message: str = ""
     last_exit_code: int | None = None  # of the run before this one, or of a run that ended for good
     last_run_seconds: float | None = None  # how long that run lasted
+    started_at: datetime | None = None  # of the run that is under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class PodView:
     containers: tuple[ContainerView, ...] = ()
     claims: frozenset[str] = frozenset()  # PersistentVolumeClaims that its agent mounts
     created_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    ready_at: datetime | None = None  # since when it is Ready; None: it is not
     deletion_cost: int = 0  # its annotation; 0 where it has none, as Kubernetes takes it
 
     @property
@@ -237,3 +240,4 @@ class PoolSnapshot:
     # Why a child of the pool could not be written.
     refusal: Refusal | None = None
     scaling: ScalingDecision | None = None  # what the status is to say of the pool's size; None: what it says
+    last_start: StartStatus | None = None  # the last one that was watched; None: none was

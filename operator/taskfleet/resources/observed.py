@@ -30,6 +30,8 @@ def pod_view(body: Json) -> PodView:
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         containers=tuple(_containers([*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())])),
+        scheduled_at=_since(scheduled),
+        ready_at=_since(conditions.get("Ready", {})),
         claims=frozenset(_claims(body.get("spec", {}))),
         created_at=datetime.fromisoformat(created) if (created := metadata.get("creationTimestamp")) else None,
         deletion_cost=_deletion_cost(metadata),
@@ -51,6 +53,12 @@ def deployment_view(body: Json) -> DeploymentView:
         ready_replicas=status.get("readyReplicas", 0),
         refusal=failure.get("message") or failure.get("reason", "unknown") if failure is not None else None,
     )
+
+
+def _since(condition: Json) -> datetime | None:
+    """When the condition came true; None where it is not."""
+    moment = condition.get("lastTransitionTime")
+    return datetime.fromisoformat(moment) if moment and condition.get("status") == "True" else None
 
 
 def _deletion_cost(metadata: Json) -> int:
@@ -80,6 +88,9 @@ def _containers(statuses: Iterable[Json]) -> Iterable[ContainerView]:
             waiting_message=waiting.get("message", ""),
             last_exit_code=run.get("exitCode"),
             last_run_seconds=_seconds(run),
+            started_at=datetime.fromisoformat(started)
+            if (started := status.get("state", {}).get("running", {}).get("startedAt"))
+            else None,
         )
 
 

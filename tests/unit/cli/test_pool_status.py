@@ -17,6 +17,13 @@ from taskfleet.cli.pool.table import table
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, pool
 
+START = {
+    "pod": "tiny-0",
+    "createdTime": "2026-01-01T12:00:00Z",
+    "seconds": "34.2",
+    "slowest": "Engine",
+    "phases": [{"phase": "Schedule", "seconds": "0.1"}, {"phase": "Engine", "seconds": "34.1"}],
+}
 STEP = {"desiredReplicas": 3, "reason": "Step", "message": "raised from 1", "lastScaleTime": "2026-01-01T12:00:00Z"}
 
 
@@ -48,7 +55,7 @@ class _World:
 def world() -> _World:
     found = _World()
     members = [(task, f"{task}-1") for task in ("total", "vendor", "date", "currency", "route")]
-    found.there_is(pool("tiny", 1, *members, replicas=3, status={"readyReplicas": 2, "scaling": STEP}))
+    found.there_is(pool("tiny", 1, *members, replicas=3, status={"readyReplicas": 2, "scaling": STEP, "lastStart": START}))
     found.there_is(pool("other", 2, ("intent", "intent-1"), replicas=3, status=unschedulable()))
     found.there_is(pool("fresh", 3, ("new", "new-1"), namespace="support"))
     return found
@@ -64,9 +71,9 @@ def lines(pools: list[PoolReport], **options: bool) -> list[list[str]]:
 
 async def test_each_pool_says_how_many_pods_and_why(world: _World) -> None:
     assert lines(await world.read()) == [
-        ["POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "MEMBERS"],
-        ["other", "cpu", "3", "0", "Step", "raised from 1; Unschedulable: 0/3 nodes are available", "intent"],
-        ["tiny", "cpu", "3", "2", "Step", "raised from 1", "currency, date, route, 2 more"],
+        ["POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "LAST START", "MEMBERS"],
+        ["other", "cpu", "3", "0", "Step", "raised from 1; Unschedulable: 0/3 nodes are available", "-", "intent"],
+        ["tiny", "cpu", "3", "2", "Step", "raised from 1", "34.2 s", "currency, date, route, 2 more"],
     ]
 
 
@@ -87,10 +94,16 @@ async def test_one_pool_names_all_its_tasks(world: _World) -> None:
     assert lines(found, all_members=True)[1][-1] == "currency, date, route, total, vendor"
 
 
+async def test_one_pool_tells_the_parts_of_its_last_start(world: _World) -> None:
+    found = await world.read(name="tiny")
+    assert lines(found, all_members=True)[1][-2] == "34.2 s: schedule 0.1, engine 34.1"
+    assert found[0].to_json()["lastStart"] == START
+
+
 async def test_all_namespaces_are_told_apart(world: _World) -> None:
     rows = lines(await world.read(namespace=""), namespaces=True)
     assert [row[:2] for row in rows[1:]] == [["finance", "other"], ["finance", "tiny"], ["support", "fresh"]]
-    assert rows[3][2:] == ["cpu", "1", "0", "-", "-", "new"], "nobody has decided yet"
+    assert rows[3][2:] == ["cpu", "1", "0", "-", "-", "-", "new"], "nobody has decided yet"
 
 
 async def test_scripts_get_the_members_and_the_times(world: _World) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState, BaseReport, EngineReport
+from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState, BaseReport, EngineReport, StartReport
 from taskfleet.api.fields import Metadata
 from taskfleet.api.modelpool import Member, MemberState, MemberStatus, ModelPool, ModelPoolSpec, ModelPoolStatus, Role
 from taskfleet.api.revision import TaskModelRevision, TaskModelRevisionStatus
@@ -189,6 +189,7 @@ def agent(
     reason: str = "Loading",
     message: str = "",
     error: str = "",
+    start: StartReport | None = None,
 ) -> AgentView:
     state = AgentState(
         pod=name,
@@ -200,6 +201,7 @@ def agent(
         base=BaseReport(staged=staged, reason="Proven" if staged else reason, message=message),
         engine=EngineReport(healthy=staged),
         adapters=reports,
+        start=start,
     )
     return AgentView(pod=name, state=state, error=error)
 

@@ -107,3 +107,20 @@ def test_refused_pods_are_seen_in_the_words_of_the_api_server() -> None:
 def test_new_deployment_has_no_status() -> None:
     view = deployment_view({"metadata": {"name": "pool"}, "spec": {}})
     assert (view.replicas, view.ready_replicas, view.rolled_out) == (1, 0, False)
+
+
+def test_moments_of_a_start_are_told() -> None:
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"},
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:40Z"},
+    ]
+    engine = {"name": "engine", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:08Z"}}}
+    view = pod_view({"metadata": {"name": "pod-a"}, "status": {"conditions": conditions, "containerStatuses": [engine]}})
+    moments = (view.scheduled_at, view.containers[0].started_at, view.ready_at)
+    assert [moment.second for moment in moments if moment is not None] == [1, 8, 40]
+
+
+def test_a_condition_that_is_not_true_has_no_moment() -> None:
+    conditions = [{"type": kind, "status": "False", "lastTransitionTime": "2026-01-01T00:00:01Z"} for kind in ("PodScheduled", "Ready")]
+    view = pod_view({"metadata": {"name": "pod-a"}, "status": {"conditions": conditions}})
+    assert (view.scheduled_at, view.ready_at) == (None, None)

@@ -2,7 +2,7 @@
 
 from taskfleet.api.conditions import ConditionType
 from taskfleet.api.fields import Model
-from taskfleet.api.modelpool import ModelPool, ScalingFloor
+from taskfleet.api.modelpool import ModelPool, ScalingFloor, StartStatus
 from taskfleet.planning.conditions import find
 
 
@@ -28,6 +28,7 @@ class PoolReport(Model):
     last_scale_time: str | None = None
     floor: ScalingFloor | None = None
     trouble: str = ""
+    last_start: StartStatus | None = None
     members: tuple[MemberReport, ...] = ()
 
 
@@ -55,6 +56,7 @@ def report(pool: ModelPool) -> PoolReport:
         last_scale_time=scaling.last_scale_time if scaling is not None else None,
         floor=scaling.floor if scaling is not None else None,
         trouble=_trouble(pool),
+        last_start=status.last_start,
         members=tuple(members),
     )
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from taskfleet.api.modelpool import ScalingFloor, ScalingReason
+from taskfleet.api.modelpool import ScalingFloor, ScalingReason, StartStatus
 from taskfleet.cli.pool.report import PoolReport
 
-_COLUMNS = ("POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "MEMBERS")
+_COLUMNS = ("POOL", "CLASS", "DESIRED", "READY", "REASON", "MESSAGE", "LAST START", "MEMBERS")
 # Of more the rest is counted, unless one pool was asked for.
 _NAMED_TASKS = 3
 
 
 def table(pools: Sequence[PoolReport], *, namespaces: bool = False, all_members: bool = False) -> Table:
-    """One row for each pool. `namespaces`: with a column of theirs; `all_members`: names every task."""
+    """One row for each pool. `namespaces`: with a column of theirs; `all_members`: names every task, and the parts of the last start."""
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in (("NAMESPACE",) if namespaces else ()) + _COLUMNS:
-        drawn.add_column(column, overflow="fold", no_wrap=column not in {"MESSAGE", "MEMBERS"})
+        drawn.add_column(column, overflow="fold", no_wrap=column not in {"MESSAGE", "LAST START", "MEMBERS"})
     for pool in pools:
         drawn.add_row(*([pool.namespace] if namespaces else []), *_row(pool, all_members=all_members))
     return drawn
@@ -33,6 +33,7 @@ def _row(pool: PoolReport, *, all_members: bool) -> tuple[Text | str, ...]:
         Text(str(pool.ready_replicas), style),
         pool.reason or "-",
         Text(message or "-", "red" if pool.trouble else ""),
+        _start(pool.last_start, parts=all_members),
         _members(pool, all_members=all_members),
     )
 
@@ -44,6 +45,14 @@ def _floor(pool: PoolReport) -> str:
         return ""
     until = f" until {floor.until}" if floor.until else ""
     return f"schedule {floor.schedule} of {floor.task_model} keeps {floor.replicas}{until}"
+
+
+def _start(start: StartStatus | None, *, parts: bool) -> str:
+    """How long the newest pod took, and for what."""
+    if start is None:
+        return "-"
+    told = ", ".join(f"{part.phase.lower()} {part.seconds}" for part in start.phases)
+    return f"{start.seconds} s: {told}" if parts and told else f"{start.seconds} s"
 
 
 def _members(pool: PoolReport, *, all_members: bool) -> str:
