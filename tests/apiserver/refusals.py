@@ -168,6 +168,12 @@ SERVING_CLASS = names(
     Refusal("rank of a million", put("spec.adapters", {"maxRank": 1_000_000}), "spec.adapters.maxRank"),
     Refusal("odd rank", put("spec.adapters", {"maxRank": 7}), "spec.adapters.maxRank"),
     Refusal("min above max replicas", put("spec.scaling", {"minReplicas": 2}), "minReplicas must not exceed maxReplicas"),
+    Refusal(
+        "spare pods of another autoscaler",
+        put("spec.scaling", {"autoscaler": "External", "spareReplicas": 1}),
+        "spareReplicas has an effect",
+    ),
+    Refusal("too many spare pods", put("spec.scaling.spareReplicas", 17), "spec.scaling.spareReplicas"),
     Refusal("nobody allowed", put("spec.allowedNamespaces", {}), "names or matchLabels must be set"),
     Refusal("empty lists of allowed", put("spec.allowedNamespaces", {"names": [], "matchLabels": {}}), "names or matchLabels must be set"),
     Refusal("price as a number", put("spec.pricePerHour", 1.5), "spec.pricePerHour"),

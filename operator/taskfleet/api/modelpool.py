@@ -112,6 +112,7 @@ class ScalingReason(StrEnum):
     NOT_IDLE = "NotIdle"  # the last pod stays: a task has not been idle for its idleSeconds yet
     AT_ZERO = "AtZero"  # asleep: every task is idle; the next request wakes it
     WOKEN = "Woken"  # from zero: requests wait at the gateway
+    SPARE = "Spare"  # fewer are needed; the others are the class's spareReplicas
     KEPT_AWAKE = "KeptAwake"  # no request needs it, but a rollout does
     DEMAND_UNKNOWN = "DemandUnknown"  # a gateway is not heard: nothing is taken away
     FROZEN = "Frozen"  # a suspended or unreadable task keeps what there is

@@ -222,12 +222,28 @@ class Autoscaler(StrEnum):
 class ScalingDefaults(Model):
     """How pools of the class follow their demand, and what a TaskModel gets where it does not say."""
 
-    model_config = ConfigDict(json_schema_extra=rules(("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")))
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas"),
+            (
+                "self.autoscaler == 'Builtin' || self.spareReplicas == 0",
+                "spareReplicas has an effect with autoscaler Builtin only; another autoscaler's own minimum is its spare",
+            ),
+        )
+    )
 
     min_replicas: Annotated[int, Field(ge=0, le=256, description="Fewest replicas.")] = 1
     max_replicas: Annotated[int, Field(ge=1, le=256, description="Most replicas.")] = 1
     target_concurrency: Annotated[int, Field(ge=1, le=10_000, description="Requests in flight per replica that are aimed at.")] = 16
     idle_seconds: Annotated[int, Field(ge=10, le=604_800, description="How long without a request until a task counts as idle.")] = 300
+    spare_replicas: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="Pods kept beyond what the demand of a pool needs, also at rest; maxReplicas still holds. Above 0 no pool sleeps.",
+        ),
+    ] = 0
     autoscaler: Annotated[
         Autoscaler,
         Field(description="Who writes the replicas of the class's pools: the operator, or an HPA or KEDA by the scale subresource."),

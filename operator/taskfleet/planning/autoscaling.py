@@ -15,7 +15,7 @@ from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.demand import PoolDemand
 from taskfleet.planning.need import Need, need_of, pods_above
 from taskfleet.planning.replicas import bounds_of, floor_of, scaling_of
-from taskfleet.planning.scalingrules import RULES, Answer, Look
+from taskfleet.planning.scalingrules import RULES, Answer, Look, in_words
 from taskfleet.planning.schedules import Timetable, timetable
 from taskfleet.planning.stabilization import History
 from taskfleet.planning.warmup import Warmup
@@ -66,10 +66,10 @@ def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -
         return _external(snapshot)
     timetables = _timetables(snapshot, memory, now)
     look = _look(snapshot, memory, timetables, now)
-    answer = _bounded(next(found for rule in RULES if (found := rule(look)) is not None), look)
+    answer = _bounded(_at_rest(next(found for rule in RULES if (found := rule(look)) is not None), look), look)
     warmup = look.warmup
     if snapshot.demand is not None and snapshot.demand.complete:
-        warmup = warmup.learned(snapshot.demand, snapshot.tasks, look.need, ready=snapshot.ready_replicas)
+        warmup = warmup.learned(snapshot.demand, snapshot.tasks, look.load, ready=snapshot.ready_replicas)
     return ScalingDecision(
         replicas=answer.replicas,
         reason=answer.reason,
@@ -98,7 +98,9 @@ def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, timetables: Mapping[
     window = scaling.stable_window_seconds
     tolerance = scaling.tolerance_percent / 100
     known = memory.warmup.known
-    need = need_of(demand, wishes, known, window_seconds=window, tolerance=tolerance) if demand is not None else Need()
+    load = need_of(demand, wishes, known, window_seconds=window, tolerance=tolerance) if demand is not None else Need()
+    spare = scaling.spare_replicas if any(not wish.frozen for wish in wishes.values()) else 0
+    need = load.with_spare(spare, most=bounds.most)
     lower = max(pods_above(need.fast), pods_above(need.stable)) if _is_known(snapshot, now) else present
     history = memory.history.looked(needed=lower, had=present, delay_seconds=scaling.scale_down_delay_seconds, now=now)
     return Look(
@@ -109,9 +111,11 @@ def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, timetables: Mapping[
         wishes=wishes,
         bounds=bounds,
         floor=floor_of(wishes, bounds),
+        load=load,
         need=need,
+        resting=min(spare, bounds.most),
         warmup=memory.warmup.looked(
-            need,
+            load,
             ready=snapshot.ready_replicas,
             pending=snapshot.pending_replicas,
             window_seconds=window,
@@ -142,6 +146,14 @@ def _external(snapshot: ScalingSnapshot) -> ScalingDecision:
         memory=ScalingMemory(),
         look_again_seconds=LOOK_AGAIN_EXTERNAL_SECONDS,
     )
+
+
+def _at_rest(answer: Answer, look: Look) -> Answer:
+    """With the spare pods, where nothing else asks for as many."""
+    if answer.replicas >= look.resting or look.resting <= max(look.bounds.fewest, 1 if look.awake_because else 0):
+        return answer
+    message = f"kept at {look.resting}: {in_words(look)}" if look.present else f"woken from zero: {look.resting} kept spare"
+    return Answer(look.resting, ScalingReason.SPARE, message)
 
 
 def _bounded(answer: Answer, look: Look) -> Answer:

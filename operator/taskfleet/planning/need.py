@@ -5,7 +5,7 @@ over pods or gateways: eight pods that share one pod's work need one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from taskfleet.planning.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
@@ -30,6 +30,14 @@ class Need:
     # A task that its maxReplicas keeps from more: by what is there now, and by `arriving`.
     capped: str = ""
     capped_arriving: str = ""
+
+    def with_spare(self, spare: int, *, most: int) -> "Need":
+        """With the room of so many pods beyond it, as far as the maximum lets them be: a spare pod is never what meets the maximum."""
+
+        def beyond(pods: float) -> float:
+            return max(pods, min(pods + spare, float(most)))
+
+        return replace(self, fast=beyond(self.fast), stable=beyond(self.stable), arriving=beyond(self.arriving)) if spare else self
 
 
 def need_of(

@@ -28,7 +28,9 @@ class Look:
     awake_because: str
     wishes: Mapping[str, TaskScaling]
     bounds: Bounds
-    need: Need
+    load: Need  # what the requests need
+    need: Need  # and with what is kept spare
+    resting: int  # pods that are kept where nobody asks
     warmup: Warmup
     history: History
     lower: int  # pods that are enough by all that is known
@@ -39,7 +41,7 @@ class Look:
     @property
     def fewest(self) -> int:
         """What must be there without any request."""
-        return max(self.bounds.fewest, 1 if self.awake_because else 0)
+        return max(self.bounds.fewest, 1 if self.awake_because else 0, self.resting)
 
     @property
     def tolerance(self) -> float:
@@ -120,7 +122,9 @@ def needed(look: Look) -> Answer | None:
         return None
     # The stable window may still hold a peak that is over, which explains nothing.
     over = pods_above(look.need.stable, look.tolerance) > look.present
-    return Answer(min(look.lower, look.present), ScalingReason.STEADY, in_words(look, fast=over))
+    spare = look.resting and (look.present <= look.resting or pods_above(max(look.load.fast, look.load.stable)) < look.present)
+    reason = ScalingReason.SPARE if spare else ScalingReason.STEADY
+    return Answer(min(look.lower, look.present), reason, in_words(look, fast=over))
 
 
 def lowered(look: Look) -> Answer | None:
@@ -171,10 +175,12 @@ RULES: tuple[Callable[[Look], Answer | None], ...] = (
 
 
 def in_words(look: Look, *, fast: bool = False) -> str:
-    need, window = look.need, FAST_WINDOW_SECONDS if fast else look.scaling.stable_window_seconds
+    need, window = look.load, FAST_WINDOW_SECONDS if fast else look.scaling.stable_window_seconds
     requests, pods = (need.requests_fast, need.fast) if fast else (need.requests_stable, need.stable)
     most = f", most of it for {need.greatest}" if need.greatest and len(look.wishes) > 1 else ""
-    return f"{requests:.1f} requests at a time over {window} s need {pods:.2f} pods{most}"
+    spare = (look.need.fast if fast else look.need.stable) - pods
+    kept = f", and {round(spare, 2):g} beyond that kept spare" if look.resting and spare > 0 else ""
+    return f"{requests:.1f} requests at a time over {window} s need {pods:.2f} pods{most}{kept}"
 
 
 def requests_in_words(count: int) -> str:

@@ -348,3 +348,48 @@ class TestExternal:
         memory = after(180, demand(asked(10)), present=8).memory
         external = decide(snapshot(demand(asked(10)), present=8, scaling=self.EXTERNAL), memory, now=later(1))
         assert external.memory == ScalingMemory()
+
+
+class TestSpare:
+    SPARE = CLASS.model_copy(update={"spare_replicas": 2})
+
+    @pytest.mark.parametrize(
+        ("view", "present", "replicas", "reason"),
+        [
+            (asked(0), 0, 2, ScalingReason.SPARE),  # a sleeping pool gets its spare ones
+            (asked(0), 2, 2, ScalingReason.SPARE),  # and keeps them
+            (asked(0), 4, 4, ScalingReason.DOWN_DELAYED),
+            (asked(2), 2, 2, ScalingReason.SPARE),  # within the tolerance
+            (asked(5), 2, 3, ScalingReason.RAISED),  # half a pod's work, and two more
+            (asked(6), 2, 3, ScalingReason.STEP),
+            (asked(30), 5, 5, ScalingReason.SPARE),
+            (asked(95), 9, 10, ScalingReason.RAISED),
+            (asked(95), 10, 10, ScalingReason.STEADY),  # as many as there may be, and all needed
+            (asked(85), 10, 10, ScalingReason.SPARE),  # one of them is not
+            (asked(0, held=3), 0, 3, ScalingReason.WOKEN),
+        ],
+    )
+    def test_is_beyond_what_is_asked(self, view: TaskDemandView, present: int, replicas: int, reason: ScalingReason) -> None:
+        assert at_once(demand(view), present=present, scaling=self.SPARE) == (replicas, reason)
+
+    def test_is_said(self) -> None:
+        decision = decide(snapshot(demand(asked(30)), present=5, scaling=self.SPARE), ScalingMemory(), now=NOW)
+        assert decision.message == "30.0 requests at a time over 60 s need 3.00 pods, and 2 beyond that kept spare"
+
+    def test_is_what_a_pool_comes_down_to(self) -> None:
+        assert settled(demand(asked(0, last=-3600)), present=3, scaling=self.SPARE) == (2, ScalingReason.LOWERED)
+
+    def test_counts_to_the_minimum(self) -> None:
+        found = at_once(demand(asked(0)), present=3, scaling=self.SPARE, tasks={"total": Scaling(min_replicas=3)})
+        assert found == (3, ScalingReason.AT_MINIMUM)
+
+    @pytest.mark.parametrize("most", [1, 2])
+    def test_is_not_beyond_the_maximum(self, most: int) -> None:
+        tasks = {"total": Scaling(max_replicas=most)}
+        assert at_once(demand(asked(0)), present=1, scaling=self.SPARE, tasks=tasks)[0] == most
+
+    def test_is_kept_while_a_gateway_is_not_heard(self) -> None:
+        assert at_once(demand(asked(0), complete=False), present=2, scaling=self.SPARE) == (2, ScalingReason.DEMAND_UNKNOWN)
+
+    def test_is_nothing_of_a_suspended_task(self) -> None:
+        assert at_once(demand(asked(0)), present=0, scaling=self.SPARE, tasks={"total": None})[0] == 0

@@ -38,6 +38,7 @@ def classes(draw: st.DrawFn) -> ScalingDefaults:
         scale_down_delay_seconds=draw(st.integers(0, 200)),
         tolerance_percent=draw(st.integers(0, 40)),
         max_scale_down_percent=draw(st.integers(1, 100)),
+        spare_replicas=draw(st.just(0) | st.integers(1, 16)),
     )
 
 
@@ -249,6 +250,31 @@ def test_nothing_goes_that_was_needed_within_the_delay(scaling: ScalingDefaults,
             recent = range(max(6, second - scaling.scale_down_delay_seconds + 1), second + 1)
             fast = max((sum(past[at - 5 : at + 1]) / 6 for at in recent), default=0.0)
             assert decision.replicas >= min(ceil(fast / scaling.target_concurrency - 1e-6), scaling.max_replicas)
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.integers(1, 16))
+def test_spare_pods_only_ever_raise_and_never_above_the_maximum(case: tuple[ScalingSnapshot, ScalingMemory, datetime], spare: int) -> None:
+    found, memory, now = case
+    none, some = (replace(found, scaling=found.scaling.model_copy(update={"spare_replicas": pods})) for pods in (0, spare))
+    without, with_them = decide(none, memory, now=now), decide(some, memory, now=now)
+    assert without.replicas <= with_them.replicas <= most_of(found)
+    if any(wish is not None for wish in found.tasks.values()):
+        assert with_them.replicas >= min(spare, most_of(found)), "also at rest"
+    else:
+        assert with_them.replicas == without.replicas, "a suspended task keeps what there is"
+
+
+@settings(max_examples=20, deadline=None)
+@given(classes(), st.floats(0, 300), st.integers(0, 40))
+def test_a_settled_pool_has_room_for_its_spare_pods(scaling: ScalingDefaults, load: float, replicas: int) -> None:
+    _, last = played(scaling, replicas=replicas, seconds=1200, demand_at=lambda _: load)[-1]
+    needed = load / scaling.target_concurrency + scaling.spare_replicas
+    within_tolerance = ceil(needed / (1 + scaling.tolerance_percent / 100) - 1e-6)
+    assert last.replicas >= min(within_tolerance, scaling.max_replicas)
+    fewest = max(scaling.min_replicas, scaling.spare_replicas)
+    if replicas <= 10:
+        assert last.replicas <= min(max(ceil(needed), fewest), scaling.max_replicas), "and no more than that"
 
 
 @settings(max_examples=150, deadline=None)

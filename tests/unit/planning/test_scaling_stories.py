@@ -197,6 +197,27 @@ def office_hours() -> ScalingWorld:
     return story
 
 
+def a_spare_pod_takes_the_first_requests() -> ScalingWorld:
+    story = busy(0, replicas=1)
+    story.says("asleep, and the class is given a spare pod")
+    story.scaling = CLASS.model_copy(update={"spare_replicas": 1})
+    story.run(60)
+    story.says("a request now and then: the spare pod answers")
+    for _ in range(3):
+        story.burst("total", 1)
+        story.run(40)
+    story.says("three requests a second, which is more than half a pod's work")
+    story.loads["total"].per_second = 3
+    story.run(180)
+    story.says("far more than ten pods can answer: nothing is spare at the maximum")
+    story.loads["total"].per_second = 80
+    story.run(120)
+    story.says("and nobody asks any more")
+    story.loads["total"].per_second = 0
+    story.run(600)
+    return story
+
+
 STORIES: tuple[Callable[[], ScalingWorld], ...] = (
     step,
     burst,
@@ -213,6 +234,7 @@ STORIES: tuple[Callable[[], ScalingWorld], ...] = (
     rollout_wakes_a_sleeping_pool,
     suspended_task_keeps_the_pods,
     office_hours,
+    a_spare_pod_takes_the_first_requests,
 )
 
 

@@ -15,6 +15,11 @@ ACCEPTED_RULES: dict[tuple[str, str, str], str] = {
         "spec.rollout.steps[]",
         "self.weightPercent > 0 || self.shadowPercent > 0",
     ): "until now a weight was 1 at least",
+    (
+        "servingclasses.taskfleet.dev",
+        "spec.scaling",
+        "self.autoscaler == 'Builtin' || self.spareReplicas == 0",
+    ): "spareReplicas is a new field, 0 unless set",
     ("taskmodels.taskfleet.dev", "spec.evaluation", "!has(self.judge) || self.metric == 'Judge'"): "judge is a new field",
     (
         "taskmodels.taskfleet.dev",
