@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -77,7 +78,7 @@ def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
     fleet.remove_class(CLASS)
 
 
-def scaled_by(fleet: Fleet, autoscaler: str) -> None:
+def scaled_by(fleet: Fleet, autoscaler: str, *, spare: int = 0) -> None:
     fleet.serving_class(
         CLASS,
         scaling={
@@ -88,6 +89,7 @@ def scaled_by(fleet: Fleet, autoscaler: str) -> None:
             "idleSeconds": IDLE_SECONDS,
             "stableWindowSeconds": 10,
             "scaleDownDelaySeconds": 10,
+            "spareReplicas": spare,
         },
     )
 
@@ -141,6 +143,51 @@ def test_request_that_meets_the_pool_as_it_falls_asleep_is_answered(fleet: Fleet
     answer = team.tenant.chat(SELDOM)
     assert answer.status == 200, answer.raw[:300]
     assert team.seldom.mark in answer.text
+
+
+def test_woken_pod_tells_how_long_each_part_of_its_start_took(fleet: Fleet, team: Team) -> None:
+    team.sleeps()
+    team.wakes()
+    (pod,) = team.pods()
+
+    def told() -> Object:
+        start: Object = team.pool()["status"]["lastStart"]
+        assert start["pod"] == pod["metadata"]["name"]
+        return start
+
+    start = eventually(told, what="the pool tells of its newest pod", within=30, describe=team.story)
+    parts = {part["phase"]: float(part["seconds"]) for part in start["phases"]}
+    print(f"a pod with the simulator started in {start['seconds']} s: {parts}")
+    assert list(parts) == ["Schedule", "Pull", "Base", "Engine", "Adapters", "Ready"]
+    assert round(sum(parts.values()), 1) == float(start["seconds"])
+    assert min(parts.values()) >= 0
+    assert parts["Engine"] > 0
+    ready_since = condition(fleet.api.get(POD, start["pod"], team.tenant.namespace), "Ready")
+    assert ready_since is not None
+    whole = datetime.fromisoformat(ready_since["lastTransitionTime"]) - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    assert 0 <= float(start["seconds"]) - whole.total_seconds() <= 1
+    series = f'taskfleet_cold_start_phase_seconds_count{{phase="Engine",serving_class="{CLASS}"}}'
+    counting = [source for source in fleet.operator_metrics() if series in source.text()]
+    assert len(counting) == 1, "the leader, and nobody else"
+
+
+def test_spare_pod_answers_the_first_request_at_once(fleet: Fleet, team: Team) -> None:
+    """It is there though nobody asks, and no request now and then brings another."""
+    team.sleeps()
+    scaled_by(fleet, "Builtin", spare=1)
+    try:
+        team.has(1)
+        eventually(lambda: team.pool()["status"]["readyReplicas"] == 1, what="the spare pod is Ready", within=120, describe=team.story)
+        assert team.pool()["status"]["scaling"]["reason"] == "Spare"
+        time.sleep(2 * IDLE_SECONDS)
+        answer = team.tenant.chat(RARE)
+        assert answer.status == 200
+        assert "x-taskfleet-held-seconds" not in answer.headers, "it did not wait"
+        time.sleep(IDLE_SECONDS)
+        team.has(1)
+    finally:
+        scaled_by(fleet, "Builtin")
+    team.sleeps()
 
 
 def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an_error(fleet: Fleet, team: Team) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ async def test_wanted_adapter_is_proven_and_answers_with_its_own_bytes(pod: Pod,
     assert first[1]["model"] == one.engine_name
     assert "adapter " in first[1]["choices"][0]["text"]
     assert first[1]["choices"][0]["text"] != second[1]["choices"][0]["text"]
+
+
+async def test_pod_tells_once_when_it_came_up(pod: Pod) -> None:
+    start = (await pod.state()).start
+    assert start is not None
+    assert start.agent_at < start.base_at < start.engine_at <= start.adapters_at <= datetime.now(UTC)
+    assert (await pod.state()).start == start, "what comes and goes later is no start"
 
 
 async def test_adapter_that_is_not_proven_here_is_refused_as_not_here(pod: Pod) -> None:
