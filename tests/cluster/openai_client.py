@@ -36,12 +36,12 @@ class Answer:
 
 
 class OpenAiClient:
-    """A client of one gateway with one token."""
+    """A client of one gateway with one token. `patience`: seconds that it waits for a sign of an answer."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", *, patience: float = 60) -> None:
         self.url = url
         self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60), maxsize=4)
+        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=patience), maxsize=4)
 
     def request(self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None) -> Answer:
         content = None if body is None else json.dumps(body).encode()

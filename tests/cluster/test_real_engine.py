@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,22 @@ import yaml
 
 from taskfleet import names
 from taskfleet.artifacts.push import push
-from tests.cluster.api import NAMESPACE, POD, TASK_MODEL, Object, eventually
+from tests.cluster.api import NAMESPACE, POD, POOL, SERVING_CLASS, TASK_MODEL, Object, condition, eventually
 from tests.cluster.demo import rollout
-from tests.cluster.fleet import Fleet, Tenant
+from tests.cluster.disturbance import rolled_out
+from tests.cluster.fleet import SYSTEM, Fleet, Tenant
+from tests.cluster.installation import CHART, RELEASE, VALUES
 from tests.cluster.load import Outcome, Target, constant_load, judge
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.progress import Progress
+from tests.cluster.openai_client import Answer, OpenAiClient
 from tests.cluster.oracles import ready
 from tests.cluster.sockets import listeners
+from tests.cluster.story import tell
 from tests.engine.environment import ensure
+
+# Gateways get another time-out for requests that wait for an engine.
+ENDS_PROCESSES = True
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TASKS = {"vendor": "invoice-vendor", "date": "invoice-date", "total": "invoice-total"}
@@ -28,6 +36,13 @@ RIGHT_PERCENT = 95
 START_SECONDS = 600.0
 CHANGES = 10
 RATE = 10.0  # requests per second over all three tasks
+# A task that sleeps. The engine starts in half a minute where nothing else is at work.
+SLEEPER = "invoice-vendor-sometimes"
+SLEEPY_CLASS = "tiny-sleepy"
+IDLE_SECONDS = 10
+HOLD_SECONDS = 300
+AT_ONCE = 16
+LONG = 400  # tokens
 SHORT = 6  # tokens, which are bytes: enough to know an answer by, and no more, because a busy machine makes few of them a second
 
 
@@ -172,3 +187,76 @@ def test_real_engine_listens_on_the_loopback_interface_only(fleet: Fleet, cluste
     found = listeners(cluster, pod["metadata"]["name"], finance.namespace, "engine")
     assert {one.port for one in found if one.reachable_from_outside} == {names.AGENT_PORT}
     assert names.ENGINE_PORT in {one.port for one in found}, "the engine was not seen: the check is blind"
+
+
+def test_real_engine_sleeps_wakes_for_a_request_and_gets_a_second_pod_in_a_burst(fleet: Fleet, cluster: Cluster, finance: Tenant) -> None:
+    """A-01, A-05, A-07."""
+    example, client = golden("vendor")[0], OpenAiClient(fleet.gateway_url, finance.token, patience=HOLD_SECONDS)
+
+    def ask(**more: object) -> Answer:
+        return client.chat(f"{finance.namespace}/{SLEEPER}", str(example["messages"][0]["content"]), **more)
+
+    def has(replicas: int) -> None:
+        def check() -> bool:
+            pool = next(one for one in fleet.api.list(POOL, finance.namespace) if one["spec"]["servingClassName"] == SLEEPY_CLASS)
+            pods = fleet.api.list(POD, finance.namespace, labels=f"{names.LABEL_POOL}={pool['metadata']['name']}")
+            return bool(pool["spec"]["replicas"] == replicas == len(pods))
+
+        eventually(check, what=f"{replicas} pods", within=START_SECONDS, describe=lambda: tell(fleet.api, finance.namespace))
+
+    with gateways_hold_for(fleet, cluster, HOLD_SECONDS), a_task_that_sleeps(fleet, finance):
+        # Longer than the idle time, where the engine takes longer for it: nothing breaks it off.
+        assert ask(max_tokens=LONG, ignore_eos=True).body["usage"]["completion_tokens"] == LONG
+        has(0)
+        assert (condition(finance.get(SLEEPER), "Ready") or {})["status"] == "True"
+        first = ask()
+        assert (first.status, first.text.strip()) == (200, example["expected"]), first.raw
+        held = float(first.headers["x-taskfleet-held-seconds"])
+        assert held > 0
+        with ThreadPoolExecutor(AT_ONCE + 1) as users:
+            grown = users.submit(has, 2)
+            answered = [one for found in users.map(lambda _: until(grown, ask), range(AT_ONCE)) for one in found]
+        grown.result()
+        assert {one.status for one in answered} == {200}, [one.raw[:200] for one in answered if one.status != 200][:3]
+        has(0)
+    print(f"from zero: held for {held:.1f} s; {len(answered)} requests by {AT_ONCE} at once while the second pod started, none failed")
+
+
+def until(done: Future[None], ask: Callable[[], Answer]) -> list[Answer]:
+    """Asks again and again."""
+    found = []
+    while not done.done():
+        found.append(ask())
+    return found
+
+
+@contextmanager
+def gateways_hold_for(fleet: Fleet, cluster: Cluster, seconds: int) -> Iterator[None]:
+    def held(*values: str) -> None:
+        cluster.helm("upgrade", RELEASE, str(CHART), "--namespace", SYSTEM, "--reset-values", "--values", str(VALUES), *values)
+        rolled_out(fleet.api, "taskfleet-gateway", SYSTEM)
+
+    held("--set", f"gateway.timeouts.hold={seconds}")
+    try:
+        yield
+    finally:
+        held()
+
+
+@contextmanager
+def a_task_that_sleeps(fleet: Fleet, finance: Tenant) -> Iterator[None]:
+    (serving_class,) = documents("serving-class-tiny.yaml")
+    serving_class["metadata"]["name"] = SLEEPY_CLASS
+    windows = {"stableWindowSeconds": 10, "scaleDownDelaySeconds": 10, "idleSeconds": IDLE_SECONDS}
+    serving_class["spec"]["scaling"] = {"minReplicas": 0, "maxReplicas": 2, "targetConcurrency": 4, **windows}
+    task = next(one for one in documents("invoices.yaml") if one["metadata"]["name"] == TASKS["vendor"])
+    task["metadata"]["name"] = SLEEPER
+    task["spec"]["servingClassName"] = SLEEPY_CLASS
+    fleet.api.apply(serving_class)
+    fleet.api.apply(task)
+    try:
+        ready(fleet.api, finance.namespace, SLEEPER, within=START_SECONDS)
+        yield
+    finally:
+        finance.remove(SLEEPER)
+        fleet.api.delete(SERVING_CLASS, SLEEPY_CLASS)
