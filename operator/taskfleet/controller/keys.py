@@ -69,6 +69,11 @@ def tenant_of(key: Key) -> str:
     return "" if isinstance(key, ClassKey) else key.namespace
 
 
+def is_shared(key: Key) -> bool:
+    """What tasks wait for: their pool, its members, its pods."""
+    return not isinstance(key, TaskKey)
+
+
 def text_of(key: Key) -> str:
     """For logs."""
     return f"{key.namespace}/{key.pool_name(0)}" if isinstance(key, PackingKey) else str(key)

@@ -1,6 +1,7 @@
 """The keyed work queue: each key once, one worker per key at a time, failures with growing pauses.
 
-Keys that are due are taken from the tenants in turn, and no tenant has all the workers: five hundred broken objects of one make nobody else wait.
+Keys that are due are taken from the tenants in turn, and no tenant has all the workers: five hundred broken objects of one make nobody else wait. Of one tenant, what many wait
+for is done first (`is_shared`): fifty tasks of a pool that change their versions at once wait for the pool, and would otherwise stand before it.
 
 A key that is added while it is worked on is worked on once more afterwards, so nothing that happened meanwhile is missed. Events carry no content: a worker looks at the
 cache when its turn comes, so fifty edits cost as much as the last one.
@@ -51,6 +52,20 @@ class _Entry:
 
 
 @dataclass(slots=True)
+class _Due(Generic[K]):
+    """What is due of one tenant, first come, first served."""
+
+    shared: deque[tuple[int, K]] = field(default_factory=deque)
+    others: deque[tuple[int, K]] = field(default_factory=deque)
+
+    def __bool__(self) -> bool:
+        return bool(self.shared or self.others)
+
+    def pop(self) -> tuple[int, K]:
+        return (self.shared or self.others).popleft()
+
+
+@dataclass(slots=True)
 class WorkQueue(Generic[K]):
     """`work` does one key and returns in how many seconds it wants to be called again (None: not by itself).
 
@@ -61,13 +76,14 @@ class WorkQueue(Generic[K]):
     kind_of: Callable[[K], str]
     text_of: Callable[[K], str] = str
     tenant_of: Callable[[K], Hashable] = lambda _: None
+    is_shared: Callable[[K], bool] = lambda _: False
     workers: int = 8
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     _entries: dict[K, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
     # Those whose time has come, by tenant; the tenant whose turn is next comes first.
-    _due: "OrderedDict[Hashable, deque[tuple[int, K]]]" = field(default_factory=OrderedDict)
+    _due: "OrderedDict[Hashable, _Due[K]]" = field(default_factory=OrderedDict)
     _in_work: Counter[Hashable] = field(default_factory=Counter)
     _tickets: "itertools.count[int]" = field(default_factory=itertools.count)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -180,7 +196,8 @@ class WorkQueue(Generic[K]):
             now = self.clock()
             while self._heap and self._heap[0][0] <= now:
                 _, ticket, key = heapq.heappop(self._heap)
-                self._due.setdefault(self.tenant_of(key), deque()).append((ticket, key))
+                due = self._due.setdefault(self.tenant_of(key), _Due())
+                (due.shared if self.is_shared(key) else due.others).append((ticket, key))
             if (found := self._take()) is not None:
                 return found
             self._changed.clear()
@@ -199,7 +216,7 @@ class WorkQueue(Generic[K]):
                 continue
             waiting = self._due.pop(tenant)
             while waiting:
-                ticket, key = waiting.popleft()
+                ticket, key = waiting.pop()
                 entry = self._entries.get(key)
                 if entry is None or entry.ticket != ticket or entry.working_since is not None:
                     continue

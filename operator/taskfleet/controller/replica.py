@@ -71,7 +71,9 @@ class Replica:
         self._background = Background(fail)
         self._cache = Cache(self._changed)
         self._fleet = Fleet(self._cache)
-        self._queue: WorkQueue[Key] = WorkQueue(self._work, keys.kind_of, keys.text_of, keys.tenant_of, workers=settings.workers)
+        self._queue: WorkQueue[Key] = WorkQueue(
+            self._work, keys.kind_of, keys.text_of, keys.tenant_of, keys.is_shared, workers=settings.workers
+        )
         self._relist = Relist(kube, self._cache, WATCHED, seconds=settings.relist_seconds, users_seconds=settings.users_relist_seconds)
         self._health = Health(live=self.trouble, ready=lambda: None if self._started else "starting")
         self._demand = GatewayDemand(now=_now, clock=time.monotonic)

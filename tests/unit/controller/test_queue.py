@@ -297,3 +297,24 @@ async def test_a_tenant_whose_keys_hang_leaves_workers_to_the_others() -> None:
     await idle(queue)
     await queue.stop(grace_seconds=1)
     assert len(done) == 51
+
+
+async def test_what_many_wait_for_is_done_before_them() -> None:
+    done: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        begun.set()
+        await go_on.wait()
+        done.append(key)
+
+    queue = WorkQueue(work, kind_of=lambda _: "taskmodel", is_shared=lambda key: key.startswith("pool"), workers=1, jitter=lambda: 0.5)
+    queue.start()
+    queue.add("first")
+    await begun.wait()
+    for key in ("task 1", "task 2", "pool 1", "task 3", "pool 2"):
+        queue.add(key)
+    go_on.set()
+    await idle(queue)
+    await queue.stop(grace_seconds=1)
+    assert done == ["first", "pool 1", "pool 2", "task 1", "task 2", "task 3"]
