@@ -16,6 +16,8 @@ from taskfleet.planning.warmup import Warmup
 
 # How far above what the present pods aim at the fast window must be to be a step, where the tolerance is not wider: a mean of seconds always swings a little.
 STEP_PERCENT = 25
+# How many pods a queue may bring, as a share of those that there must be without it: enough to catch up, and few that are idle once they have.
+QUEUE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,12 @@ class Look:
     def is_warming(self) -> bool:
         return self.warmup.until is not None
 
+    @property
+    def enough(self) -> float:
+        """The most pods that a queue can justify: half as many again as what arrives needs, or, where none is on its way, as there are."""
+        arriving = self.need.arriving + QUEUE_SHARE * self.load.arriving
+        return arriving if self.is_warming else max(arriving, (1 + QUEUE_SHARE) * self.present)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -75,7 +83,7 @@ def woken(look: Look) -> Answer | None:
 def raised_on_a_step(look: Look) -> Answer | None:
     need = look.need
     step = need.fast > look.present * (1 + max(look.tolerance, STEP_PERCENT / 100))
-    wanted = pods_above(min(need.fast, need.arriving) if look.is_warming else need.fast, look.tolerance)
+    wanted = pods_above(min(need.fast, look.enough), look.tolerance)
     if not step or wanted <= look.present:
         return None
     return Answer(wanted, ScalingReason.STEP, f"raised from {look.present}: {in_words(look, fast=True)}")
@@ -84,8 +92,7 @@ def raised_on_a_step(look: Look) -> Answer | None:
 def raised(look: Look) -> Answer | None:
     """By the stable window, as far as the last seconds bear it out: it still holds a peak that is over."""
     need = look.need
-    found = min(need.stable, need.fast)
-    wanted = pods_above(min(found, need.arriving) if look.is_warming else found, look.tolerance)
+    wanted = pods_above(min(need.stable, need.fast, look.enough), look.tolerance)
     if wanted <= look.present:
         return None
     return Answer(wanted, ScalingReason.RAISED, f"raised from {look.present}: {in_words(look)}")
@@ -102,7 +109,7 @@ def at_a_maximum(look: Look) -> Answer | None:
 
 
 def starting(look: Look) -> Answer | None:
-    """More waits than there are pods for, and pods for all that arrives have been asked for."""
+    """More waits than there are pods for, and as many as what arrives and its queue justify have been asked for."""
     if not look.is_warming or pods_above(max(look.need.fast, look.need.stable), look.tolerance) <= look.present:
         return None
     message = f"pods for all that arrives are starting; {in_words(look, fast=True)} until they have caught up"

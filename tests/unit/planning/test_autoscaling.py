@@ -95,38 +95,55 @@ class TestUp:
 
 
 class TestStartingPods:
-    def test_queue_that_grows_while_pods_start_raises_nothing(self) -> None:
-        """Two pods answer what arrives; 90 requests wait for the second one."""
+    def test_queue_brings_half_as_many_pods_again_as_what_arrives_and_no_more(self) -> None:
+        """Two and a half pods answer what arrives, and its queue within a window; 90 requests wait, which would be nine pods."""
         view = asked(90, stable=20, arrivals_per_second=3)
-        assert at_once(demand(view), present=3, ready_replicas=1, pending_replicas=2) == (3, ScalingReason.STARTING)
+        assert at_once(demand(view), present=3, ready_replicas=1, pending_replicas=2) == (4, ScalingReason.STEP)
+        assert at_once(demand(view), present=4, ready_replicas=1, pending_replicas=3) == (4, ScalingReason.STARTING)
 
     def test_more_arrivals_do(self) -> None:
-        view = asked(90, stable=20, arrivals_per_second=12)
-        assert at_once(demand(view), present=3, ready_replicas=1, pending_replicas=2) == (7, ScalingReason.STEP)
+        view = asked(90, stable=20, arrivals_per_second=6)
+        assert at_once(demand(view), present=4, ready_replicas=1, pending_replicas=3) == (6, ScalingReason.STEP)
 
     def test_queue_counts_as_far_as_it_would_take_longer_than_a_window(self) -> None:
-        view = asked(600, stable=20, arrivals_per_second=3)
-        assert at_once(demand(view), present=3, ready_replicas=1, pending_replicas=2) == (7, ScalingReason.STEP)
+        view = asked(300, stable=20, arrivals_per_second=3)
+        assert at_once(demand(view), present=4, ready_replicas=1, pending_replicas=3) == (7, ScalingReason.STEP)
+
+    def test_stable_window_that_holds_a_queue_brings_no_more_either(self) -> None:
+        view = asked(44, stable=90, arrivals_per_second=3)
+        assert at_once(demand(view), present=4, ready_replicas=4, pending_replicas=0) == (4, ScalingReason.STEADY)
+        assert at_once(demand(asked(90, arrivals_per_second=3)), present=8, ready_replicas=8) == (9, ScalingReason.RAISED)
+
+    def test_queue_brings_nothing_for_spare_pods(self) -> None:
+        view, scaling = asked(90, stable=20, arrivals_per_second=3), CLASS.model_copy(update={"spare_replicas": 2})
+        assert at_once(demand(view), present=6, ready_replicas=1, pending_replicas=5, scaling=scaling) == (6, ScalingReason.STARTING)
+
+    def test_queue_without_a_pod_on_its_way_brings_half_as_many_again_as_there_are(self) -> None:
+        """However little arrives: answers may have become slow."""
+        view = asked(90, stable=20, arrivals_per_second=0.5)
+        assert at_once(demand(view), present=4) == (6, ScalingReason.STEP)
 
     def test_how_long_an_answer_takes_is_learned_while_nobody_waits(self) -> None:
         memory = after(60, demand(asked(6, arrivals_per_second=3))).memory
         assert memory.warmup.known == {"total": pytest.approx(2.0)}
         view = asked(90, stable=20, arrivals_per_second=12)
         waiting = snapshot(demand(view), present=3, ready_replicas=1, pending_replicas=2)
-        assert decide(waiting, memory, now=later(1)).replicas == 3, "12 a second for 2 s each are 24 at a time"
+        assert decide(waiting, memory, now=later(1)).replicas == 4, (
+            "12 a second for 2 s each are 24 at a time, and half as many empty the queue"
+        )
 
     def test_nothing_is_learned_from_a_queue(self) -> None:
         queue = demand(asked(90, arrivals_per_second=3))
         memory = after(60, queue, present=3, ready_replicas=1, pending_replicas=2).memory
         assert memory.warmup.known == {}
 
-    def test_pool_that_does_not_catch_up_is_judged_by_its_queue_again(self) -> None:
+    def test_pool_that_does_not_catch_up_gets_half_as_many_pods_again(self) -> None:
         view = demand(asked(90, arrivals_per_second=3))
         memory = decide(snapshot(view, present=3, ready_replicas=1, pending_replicas=2), ScalingMemory(), now=NOW).memory
         for seconds in range(5, 65, 5):
             decision = decide(snapshot(view, present=3), memory, now=later(seconds))
             memory = decision.memory
-        assert (decision.replicas, decision.reason) == (9, ScalingReason.STEP)
+        assert (decision.replicas, decision.reason) == (5, ScalingReason.STEP)
 
 
 class TestDown:
