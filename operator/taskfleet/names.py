@@ -77,6 +77,11 @@ def peers_service(pool: str) -> str:
     return f"{pool}-peers"
 
 
+def demand_record(task_model: str) -> str:
+    """The ConfigMap with what was asked of a TaskModel on the last days."""
+    return f"{task_model}-demand"
+
+
 def evaluation_job(revision: str, attempt: int) -> str:
     """The Job that measures a revision for the `attempt`-th time, from 1. Of a long name the task's part is cut: the hash behind it says all."""
     task, _, content = revision.rpartition("-")

@@ -87,6 +87,8 @@ TASK_MODEL = names(
         put("spec.scaling.schedules", [OFFICE_HOURS | {"name": f"hours-{number}"} for number in range(17)]),
         "spec.scaling.schedules",
     ),
+    Refusal("forecast from one day", put("spec.scaling.forecast", {"days": 1}), "spec.scaling.forecast.days"),
+    Refusal("forecast half a day ahead", put("spec.scaling.forecast", {"leadSeconds": 43_200}), "spec.scaling.forecast.leadSeconds"),
     Refusal("falling weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}]), "weights of steps must grow"),
     Refusal("equal weights", put("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 50}]), "weights of steps must grow"),
     Refusal("step of nothing", put("spec.rollout.steps", [{"weightPercent": 0}]), "a step needs a weightPercent or a shadowPercent"),

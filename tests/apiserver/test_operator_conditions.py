@@ -1,6 +1,7 @@
 """What the operator says of input that it can't act on, and how that comes right."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.apiserver.conftest import ApiServer
 from tests.apiserver.objects import changed, claim, drop, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.cluster.api import (
+    CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
     POOL,
@@ -234,6 +236,37 @@ def test_a_schedule_that_can_not_be_kept_is_named_and_comes_right(api_server: Ap
     api.apply(changed(good(namespace), put("spec.scaling.schedules", [ALWAYS])))
     eventually(lambda: is_true(api.get(TASK_MODEL, "one", namespace), "Accepted"), what="it comes right")
     eventually(lambda: [pool["spec"]["replicas"] for pool in api.list(POOL, namespace)] == [2], what="the schedule has its pods")
+
+
+def test_a_forecast_goes_on_with_what_was_learned_before(api_server: ApiServer, namespace: str) -> None:
+    """Forty requests at a time on each of the last three days are three pods of sixteen."""
+    api = api_server.api
+    api.apply(good(namespace))
+    eventually(lambda: [pool["spec"]["replicas"] for pool in api.list(POOL, namespace)] == [1], what="its pool is made")
+    task = api.get(TASK_MODEL, "one", namespace)["metadata"]
+    today = datetime.now(UTC).date()
+    owner = {"apiVersion": "taskfleet.dev/v1alpha1", "kind": "TaskModel", "name": "one", "uid": task["uid"]}
+    labels = {"app.kubernetes.io/managed-by": "taskfleet"}
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "one-demand", "namespace": namespace, "labels": labels, "ownerReferences": [owner]},
+            # Today's may become yesterday's.
+            "data": {(today - timedelta(days=ago)).isoformat(): " ".join(["40"] * 96) for ago in range(4)},
+        }
+    )
+    # The operator reads it when it first hears of the forecast.
+    eventually(lambda: api.get(CONFIG_MAP, "one-demand", namespace), what="the record is there")
+    calm(api, namespace)
+    api.apply(changed(good(namespace), put("spec.scaling", {"minReplicas": 1, "maxReplicas": 4, "forecast": {}})))
+
+    def told() -> bool:
+        scaling = api.list(POOL, namespace)[0]["status"].get("scaling", {})
+        return bool(scaling["desiredReplicas"] == 3 and scaling.get("floor", {}).get("source") == "Forecast")
+
+    eventually(told, what="the pool has what is usual", within=90)
+    assert "forecast for one keeps 3 until " in api.list(POOL, namespace)[0]["status"]["scaling"]["message"]
 
 
 def test_a_suspended_task_is_left_as_it_is(api_server: ApiServer, namespace: str) -> None:

@@ -106,6 +106,7 @@ class ScalingReason(StrEnum):
     STARTING = "Starting"  # more waits than there are pods for; pods for all that arrives are starting
     AT_MINIMUM = "AtMinimum"  # less is needed than minReplicas
     SCHEDULED = "Scheduled"  # less is needed than a schedule of a task asks for
+    FORECAST = "Forecast"  # less is needed now than is usual at this time of day
     AT_MAXIMUM = "AtMaximum"  # more is needed than maxReplicas
     DOWN_DELAYED = "DownDelayed"  # less is needed, but not for scaleDownDelaySeconds yet
     DOWN_LIMITED = "DownLimited"  # less is needed, but no more pods may go this minute
@@ -123,14 +124,15 @@ class FloorSource(StrEnum):
     """What raises the fewest pods for a while."""
 
     SCHEDULE = "Schedule"
+    FORECAST = "Forecast"
 
 
 class ScalingFloor(Model):
     """More pods than `minReplicas`, for a while, whatever is needed."""
 
     replicas: Annotated[int, Field(ge=1, le=256, description="Fewest pods meanwhile.")]
-    source: Annotated[str, Field(max_length=64, description="Schedule.")]
-    task_model: Annotated[DnsLabel, Field(description="The TaskModel that asks for it.")]
+    source: Annotated[str, Field(max_length=64, description="Schedule or Forecast.")]
+    task_model: Annotated[DnsLabel, Field(description="The TaskModel that asks for it, or for most of it.")]
     schedule: Annotated[DnsLabel | None, Field(description="Name of its schedule.")] = None
     until: Annotated[Time | None, Field(description="When it ends.")] = None
 

@@ -1,4 +1,4 @@
-"""Times at which a task has at least so many replicas, in the words of cron."""
+"""Times at which a task has at least so many replicas: said in the words of cron, or learned."""
 
 from typing import Annotated
 
@@ -45,3 +45,12 @@ class Schedule(Model):
     start: Annotated[Cron, Field(description="When it begins: minute, hour, day of month, month, day of week.")]
     end: Annotated[Cron, Field(description="When it ends.")]
     min_replicas: Annotated[int, Field(ge=1, le=256, description="Fewest replicas meanwhile.")]
+
+
+class Forecast(Model):
+    """Replicas for what is usual at a time of day, before it comes."""
+
+    days: Annotated[int, Field(ge=2, le=14, description="How many of the last days it is learned from.")] = 7
+    lead_seconds: Annotated[
+        int, Field(ge=0, le=7200, description="How long before a rise its replicas are asked for, in steps of a quarter of an hour.")
+    ] = 600

@@ -20,7 +20,7 @@ from taskfleet.api.fields import (
     VersionName,
     rules,
 )
-from taskfleet.api.schedules import Schedule
+from taskfleet.api.schedules import Forecast, Schedule
 
 SHORT_NAME_LENGTH = 32
 MAX_TEXT = 16_384  # characters of a prompt or schema; a TaskModel stays well below etcd's limit with all of them
@@ -159,6 +159,9 @@ class Scaling(Model):
             description="Times at which the task has at least so many replicas.",
         ),
     ] = Field(default_factory=list)
+    forecast: Annotated[
+        Forecast | None, Field(description="Replicas for what is usual at a time of day, before it comes; none are taken away by it.")
+    ] = None
 
 
 class Strategy(StrEnum):

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from taskfleet.api.modelpool import ModelPool, ScalingReason
+from taskfleet.api.servingclass import Autoscaler as AutoscalerKind
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import Scaling, TaskModel
 from taskfleet.controller import metrics
@@ -21,6 +22,7 @@ from taskfleet.logs import fields
 from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
 from taskfleet.planning.awake import awake_because
 from taskfleet.planning.demand import PoolDemand
+from taskfleet.planning.demandhistory import DemandHistory
 from taskfleet.planning.devicetime import holds_device
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
 from taskfleet.planning.scalingstatus import seconds_until_told
@@ -42,6 +44,14 @@ class Demand(Protocol):
     """`controller.demand.GatewayDemand` has it."""
 
     def of(self, namespace: str, tasks: tuple[str, ...], *, stable_seconds: float) -> PoolDemand | None: ...
+
+
+class Records(Protocol):
+    """`controller.demandrecords.DemandRecords` has them."""
+
+    def seen(self, namespace: str, tasks: tuple[str, ...], demand: PoolDemand | None, *, now: datetime) -> Mapping[str, DemandHistory]: ...
+
+    async def write(self, namespace: str, tasks: tuple[str, ...], *, now: datetime) -> None: ...
 
 
 class Enqueue(Protocol):
@@ -71,6 +81,7 @@ class Autoscaler:
         *,
         fleet: Fleet,
         demand: Demand,
+        records: Records,
         agents: Callable[[PoolKey], tuple[AgentView, ...]],
         refresh: Callable[[PoolKey], Awaitable[None]],
         failures: Callable[[str], tuple[ResolutionFailure, ...]],
@@ -81,6 +92,7 @@ class Autoscaler:
     ) -> None:
         self._fleet = fleet
         self._demand = demand
+        self._records = records
         self._agents = agents
         self._refresh = refresh
         self._failures = failures
@@ -110,7 +122,12 @@ class Autoscaler:
         if _disagree(snapshot.demand):
             await self._refresh(key.pool)
             snapshot = self._snapshot(key.pool, pool, serving_class)
-        return self._decide(key.pool, snapshot, known)
+        now = self._now()
+        if snapshot.scaling.autoscaler is not AutoscalerKind.EXTERNAL:
+            snapshot = replace(snapshot, histories=self._records.seen(key.namespace, tuple(snapshot.tasks), snapshot.demand, now=now))
+        pause = self._decide(key.pool, snapshot, known, now)
+        await self._records.write(key.namespace, tuple(snapshot.histories), now=now)
+        return pause
 
     def decided(self, pool: ModelPool) -> int | None:
         """The pods that the pool is to have; None where that is nobody's decision here, or was not looked at yet."""
@@ -165,11 +182,10 @@ class Autoscaler:
         known = self._pools.get(PoolKey(pool.metadata.namespace, pool.metadata.name))
         return known if known is not None and known.uid == pool.metadata.uid else None
 
-    def _decide(self, key: PoolKey, snapshot: ScalingSnapshot, known: _Pool) -> float:
+    def _decide(self, key: PoolKey, snapshot: ScalingSnapshot, known: _Pool, now: datetime) -> float:
         pool, before, clock = snapshot.pool, known.decision, self._clock()
         requests = sum(view.fast for view in snapshot.demand.tasks) if snapshot.demand is not None else 0.0
         metrics.POOL_REQUESTS.labels(key.namespace, key.name).set(requests)
-        now = self._now()
         decision = decide(snapshot, known.memory, now=now)
         known.memory, known.decision = decision.memory, decision
         if decision.replicas != pool.spec.replicas:

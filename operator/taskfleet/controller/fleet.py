@@ -18,6 +18,7 @@ from taskfleet.controller.cache import Cache, Change, Json, Unreadable
 from taskfleet.controller.keys import PoolKey, TaskKey
 from taskfleet.controller.metrics import ConditionCounts, PoolFigures, RevisionFigures
 from taskfleet.kube.resources import (
+    CONFIG_MAPS,
     DEPLOYMENTS,
     JOBS,
     MODEL_POOLS,
@@ -150,6 +151,11 @@ class Fleet:
 
     def evaluation_job(self, namespace: str, name: str) -> Json | None:
         return self._cache.get(JOBS, name, namespace) if self._cache.is_ours(JOBS, name, namespace) else None
+
+    def demand_record(self, task: TaskKey) -> Json | None:
+        """The ConfigMap with what was asked of a task on the last days."""
+        name = names.demand_record(task.name)
+        return self._cache.get(CONFIG_MAPS, name, task.namespace) if self._cache.is_ours(CONFIG_MAPS, name, task.namespace) else None
 
     def evaluation_pods(self, task: TaskKey) -> tuple[Json, ...]:
         """Pods of these Jobs, of whichever."""

@@ -20,6 +20,7 @@ from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.background import Background
 from taskfleet.controller.cache import Cache, Change, Json
 from taskfleet.controller.demand import GatewayDemand
+from taskfleet.controller.demandrecords import DemandRecords
 from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.election import Election
 from taskfleet.controller.evaluations import JobEvaluations
@@ -119,6 +120,7 @@ class Replica:
         self._autoscaler = Autoscaler(
             fleet=self._fleet,
             demand=self._demand,
+            records=DemandRecords(fleet=self._fleet, writer=writer),
             agents=self._agents.views,
             refresh=self._agents.refresh,
             failures=self._resolutions.failures,

@@ -4,6 +4,7 @@ from taskfleet import names
 from taskfleet.controller.relist import Watched
 from taskfleet.controller.writer import CHILDREN
 from taskfleet.kube.resources import (
+    CONFIG_MAPS,
     JOBS,
     MODEL_POOLS,
     NAMESPACES,
@@ -17,7 +18,7 @@ from taskfleet.kube.resources import (
 
 # Chosen by the API server: other people's Deployments, pods and claims cost nothing here.
 _OF_POOLS = names.LABEL_POOL
-# Pods and accounts of pools and of evaluations: what they have in common.
+# Pods and accounts of pools and of evaluations, ConfigMaps of pools and of TaskModels: what they have in common.
 _OURS = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
 WATCHED = (
@@ -29,5 +30,5 @@ WATCHED = (
     Watched(PERSISTENT_VOLUME_CLAIMS, f"{names.LABEL_ARTIFACTS}={names.ARTIFACTS_OFFERED}"),
     Watched(PODS, _OURS),
     Watched(JOBS, names.LABEL_EVALUATION),
-    *(Watched(resource, _OURS if resource is SERVICE_ACCOUNTS else _OF_POOLS) for resource in CHILDREN),
+    *(Watched(resource, _OURS if resource in {SERVICE_ACCOUNTS, CONFIG_MAPS} else _OF_POOLS) for resource in CHILDREN),
 )

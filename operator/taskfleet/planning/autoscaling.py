@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from taskfleet.api.modelpool import ModelPool, ScalingFloor, ScalingReason
+from taskfleet.api.modelpool import FloorSource, ModelPool, ScalingFloor, ScalingReason
 from taskfleet.api.servingclass import Autoscaler, ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.demand import PoolDemand
+from taskfleet.planning.demandhistory import DemandHistory
+from taskfleet.planning.floor import Floor
+from taskfleet.planning.forecast import Pattern, forecast_floor, next_quarter, pattern
 from taskfleet.planning.need import Need, need_of, pods_above
-from taskfleet.planning.replicas import bounds_of, floor_of, scaling_of
+from taskfleet.planning.replicas import Bounds, TaskScaling, bounds_of, floor_of, scaling_of
 from taskfleet.planning.scalingrules import RULES, Answer, Look, in_words
 from taskfleet.planning.schedules import Timetable, timetable
 from taskfleet.planning.stabilization import History
@@ -36,6 +39,7 @@ class ScalingSnapshot:
     ready_replicas: int = 0
     pending_replicas: int = 0
     awake_because: str = ""  # why it must not sleep; empty: it may
+    histories: Mapping[str, DemandHistory] = field(default_factory=dict)  # of tasks with a forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class ScalingMemory:
     history: History = field(default_factory=History)
     warmup: Warmup = field(default_factory=Warmup)
     timetables: Mapping[str, Timetable] = field(default_factory=dict)  # of tasks with schedules, each until its next edge
+    patterns: Mapping[str, Pattern] = field(default_factory=dict)  # of tasks with a forecast, for today
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +62,15 @@ class ScalingDecision:
     memory: ScalingMemory
     look_again_seconds: float = LOOK_AGAIN_SECONDS
     floor: ScalingFloor | None = None  # what raises the fewest pods now
-    edge: datetime | None = None  # when a schedule begins or ends next
+    edge: datetime | None = None  # when a schedule begins or ends next, or the forecast may be another one
 
 
 def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -> ScalingDecision:
     """The replicas of one pool. A pure function; the caller keeps the memory, and looks again after `look_again_seconds` or when demand has changed."""
     if snapshot.scaling.autoscaler is Autoscaler.EXTERNAL:
         return _external(snapshot)
-    timetables = _timetables(snapshot, memory, now)
-    look = _look(snapshot, memory, timetables, now)
+    timetables, patterns = _timetables(snapshot, memory, now), _patterns(snapshot, memory, now)
+    look = _look(snapshot, memory, timetables, patterns, now)
     answer = _bounded(_at_rest(next(found for rule in RULES if (found := rule(look)) is not None), look), look)
     warmup = look.warmup
     if snapshot.demand is not None and snapshot.demand.complete:
@@ -74,9 +79,9 @@ def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -
         replicas=answer.replicas,
         reason=answer.reason,
         message=answer.message,
-        memory=ScalingMemory(history=look.history, warmup=warmup, timetables=timetables),
+        memory=ScalingMemory(history=look.history, warmup=warmup, timetables=timetables, patterns=patterns),
         floor=look.floor[1].told(look.floor[0]) if look.floor is not None else None,
-        edge=min((found.until for found in timetables.values() if found.until is not None), default=None),
+        edge=_edge(timetables, patterns, now),
     )
 
 
@@ -90,13 +95,44 @@ def _timetables(snapshot: ScalingSnapshot, memory: ScalingMemory, now: datetime)
     return found
 
 
-def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, timetables: Mapping[str, Timetable], now: datetime) -> Look:
+def _patterns(snapshot: ScalingSnapshot, memory: ScalingMemory, now: datetime) -> Mapping[str, Pattern]:
+    found = {}
+    for task, history in snapshot.histories.items():
+        wish, before = snapshot.tasks.get(task), memory.patterns.get(task)
+        if wish is not None and wish.forecast is not None:
+            is_kept = before is not None and before.holds(wish.forecast, now)
+            found[task] = before if before is not None and is_kept else pattern(history, wish.forecast, now=now)
+    return found
+
+
+def _edge(timetables: Mapping[str, Timetable], patterns: Mapping[str, Pattern], now: datetime) -> datetime | None:
+    edges = [found.until for found in timetables.values() if found.until is not None]
+    return min([*edges, next_quarter(now)] if patterns else edges, default=None)
+
+
+def _floor(
+    bounds: Bounds, wishes: Mapping[str, TaskScaling], patterns: Mapping[str, Pattern], *, tolerance: float, now: datetime
+) -> tuple[Bounds, tuple[str, Floor] | None]:
+    """What raises the fewest pods above all minimums: a schedule, or the forecast where that is more; and the bounds with it."""
+    forecast = forecast_floor(patterns, wishes, most=bounds.most, tolerance=tolerance, now=now) if patterns else None
+    if forecast is None or forecast[1].replicas <= bounds.fewest:
+        return bounds, floor_of(wishes, bounds)
+    return replace(bounds, fewest=forecast[1].replicas, frozen=False), forecast
+
+
+def _look(
+    snapshot: ScalingSnapshot,
+    memory: ScalingMemory,
+    timetables: Mapping[str, Timetable],
+    patterns: Mapping[str, Pattern],
+    now: datetime,
+) -> Look:
     present, scaling, demand = snapshot.pool.spec.replicas, snapshot.scaling, snapshot.demand
     floors = {task: found.floor for task, found in timetables.items()}
     wishes = {task: scaling_of(wish, scaling, present=present, floor=floors.get(task)) for task, wish in snapshot.tasks.items()}
-    bounds = bounds_of(wishes.values())
     window = scaling.stable_window_seconds
     tolerance = scaling.tolerance_percent / 100
+    bounds, floor = _floor(bounds_of(wishes.values()), wishes, patterns, tolerance=tolerance, now=now)
     known = memory.warmup.known
     load = need_of(demand, wishes, known, window_seconds=window, tolerance=tolerance) if demand is not None else Need()
     spare = scaling.spare_replicas if any(not wish.frozen for wish in wishes.values()) else 0
@@ -110,7 +146,7 @@ def _look(snapshot: ScalingSnapshot, memory: ScalingMemory, timetables: Mapping[
         awake_because=snapshot.awake_because,
         wishes=wishes,
         bounds=bounds,
-        floor=floor_of(wishes, bounds),
+        floor=floor,
         load=load,
         need=need,
         resting=min(spare, bounds.most),
@@ -180,5 +216,6 @@ def _bounded(answer: Answer, look: Look) -> Answer:
         task, floor = look.floor
         why = floor.in_words(task, now=look.now)
         message = f"{why}: {answer.message}" if look.present else why
-        return replace(answer, replicas=look.fewest, reason=ScalingReason.SCHEDULED, message=message)
+        reason = ScalingReason.SCHEDULED if floor.source is FloorSource.SCHEDULE else ScalingReason.FORECAST
+        return replace(answer, replicas=look.fewest, reason=reason, message=message)
     return replace(answer, replicas=look.fewest, reason=ScalingReason.AT_MINIMUM, message=f"at minReplicas {look.fewest}: {answer.message}")

@@ -29,8 +29,9 @@ class Floor:
         )
 
     def in_words(self, task: str, *, now: datetime) -> str:
-        """`schedule office-hours of invoice-fields keeps 2 until 18:00 Europe/Berlin`."""
-        return f"schedule {self.schedule} of {task} keeps {self.replicas}{self._end_in_words(now)}"
+        """`schedule office-hours of invoice-fields keeps 2 until 18:00 Europe/Berlin`, or `forecast for invoice-fields keeps …`."""
+        who = f"schedule {self.schedule} of {task}" if self.source is FloorSource.SCHEDULE else f"forecast for {task}"
+        return f"{who} keeps {self.replicas}{self._end_in_words(now)}"
 
     def _end_in_words(self, now: datetime) -> str:
         if self.until is None:

@@ -84,6 +84,9 @@ async def test_a_schedule_is_said_beside_another_reason(world: _World) -> None:
     said = "schedule hours of total keeps 2 until 2026-01-01T18:00:00Z"
     assert lines([found])[1][5] == f"raised from 1; {said}"
     assert found.to_json()["floor"] == floor
+    learned = {name: value for name, value in floor.items() if name != "schedule"} | {"source": "Forecast"}
+    world.there_is(pool("tiny", 5, ("total", "total-1"), replicas=3, status={"readyReplicas": 3, "scaling": STEP | {"floor": learned}}))
+    assert lines(await world.read(name="tiny"))[1][5] == "raised from 1; forecast for total keeps 2 until 2026-01-01T18:00:00Z"
     own = {"reason": "Scheduled", "message": "schedule hours of total keeps 2 until 18:00 Etc/UTC"}
     world.there_is(pool("tiny", 5, ("total", "total-1"), replicas=2, status={"readyReplicas": 2, "scaling": STEP | own | {"floor": floor}}))
     assert lines(await world.read(name="tiny"))[1][5] == own["message"], "said once"

@@ -10,13 +10,16 @@ from taskfleet.api.agent import AgentState, ArtifactKind, BaseReport, EngineRepo
 from taskfleet.api.modelpool import ModelPool, ScalingReason
 from taskfleet.controller.autoscaler import ASLEEP_SECONDS, POSTPONED_SECONDS, QUIET_SECONDS, Autoscaler
 from taskfleet.controller.cache import Cache
+from taskfleet.controller.demandrecords import DemandRecords
 from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
+from taskfleet.controller.writer import Writer
 from taskfleet.kube.resources import MODEL_POOLS, PODS, SERVING_CLASSES, TASK_MODELS
 from taskfleet.planning.demand import PoolDemand, TaskDemandView
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
 from taskfleet.planning.snapshot import AgentView, ResolutionFailure
+from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, body, pool, task_model
 
 BEGIN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -38,6 +41,7 @@ class _World:
         self.refreshed = 0
         self.failures: tuple[ResolutionFailure, ...] = ()
         self.enqueued: list[tuple[ScalingKey | PoolKey | PackingKey, float]] = []
+        self.server = MemoryApiServer()
         self.device_time = DeviceTime(busy=lambda _: 0.0, clock=lambda: self.clock)
         self.cache = Cache()
         self.fleet = Fleet(self.cache)
@@ -48,9 +52,11 @@ class _World:
             self.put(TASK_MODELS, task_model(name, 1))
 
     def restarted(self) -> Autoscaler:
+        server: Any = self.server
         return Autoscaler(
             fleet=self.fleet,
             demand=self,
+            records=DemandRecords(fleet=self.fleet, writer=Writer(server, self.cache)),
             agents=lambda _: self.agents,
             refresh=self.refresh,
             failures=lambda _: self.failures,

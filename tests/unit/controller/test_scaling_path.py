@@ -15,6 +15,7 @@ from taskfleet.controller import keys
 from taskfleet.controller.autoscaler import Autoscaler
 from taskfleet.controller.cache import Cache, Change
 from taskfleet.controller.demand import GatewayDemand
+from taskfleet.controller.demandrecords import DemandRecords
 from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import Key, PoolKey, ScalingKey
@@ -65,6 +66,7 @@ class _World:
         self.autoscaler = Autoscaler(
             fleet=self.fleet,
             demand=self.demand,
+            records=DemandRecords(fleet=self.fleet, writer=Writer(server, self.cache)),
             agents=lambda _: (),
             refresh=_nobody,
             failures=lambda _: (),

@@ -41,10 +41,11 @@ def _row(pool: PoolReport, *, all_members: bool) -> tuple[Text | str, ...]:
 def _floor(pool: PoolReport) -> str:
     """Nothing where it is the reason, which says it in the pool's own words."""
     floor: ScalingFloor | None = pool.floor
-    if floor is None or pool.reason == ScalingReason.SCHEDULED:
+    if floor is None or pool.reason in {ScalingReason.SCHEDULED, ScalingReason.FORECAST}:
         return ""
     until = f" until {floor.until}" if floor.until else ""
-    return f"schedule {floor.schedule} of {floor.task_model} keeps {floor.replicas}{until}"
+    who = f"schedule {floor.schedule} of" if floor.schedule else "forecast for"
+    return f"{who} {floor.task_model} keeps {floor.replicas}{until}"
 
 
 def _start(start: StartStatus | None, *, parts: bool) -> str:
