@@ -266,13 +266,16 @@ def test_spare_pods_only_ever_raise_and_never_above_the_maximum(case: tuple[Scal
 
 
 @settings(max_examples=20, deadline=None)
-@given(classes(), st.floats(0, 300), st.integers(0, 40))
+@given(classes(), st.floats(0, 300), st.integers(1, 40))
 def test_a_settled_pool_has_room_for_its_spare_pods(scaling: ScalingDefaults, load: float, replicas: int) -> None:
+    """One that is awake and is never idle: the last request was just now."""
     _, last = played(scaling, replicas=replicas, seconds=1200, demand_at=lambda _: load)[-1]
-    needed = load / scaling.target_concurrency + scaling.spare_replicas
+    asked = load / scaling.target_concurrency
+    # A spare pod is never what meets the maximum.
+    needed = max(asked, min(asked + scaling.spare_replicas, scaling.max_replicas))
     within_tolerance = ceil(needed / (1 + scaling.tolerance_percent / 100) - 1e-6)
     assert last.replicas >= min(within_tolerance, scaling.max_replicas)
-    fewest = max(scaling.min_replicas, scaling.spare_replicas)
+    fewest = max(scaling.min_replicas, scaling.spare_replicas, 1)
     if replicas <= 10:
         assert last.replicas <= min(max(ceil(needed), fewest), scaling.max_replicas), "and no more than that"
 
