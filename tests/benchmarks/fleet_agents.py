@@ -27,6 +27,7 @@ from taskfleet.api.agent import (
     EngineReport,
     ResolveReply,
     ResolveRequest,
+    StartReport,
 )
 from taskfleet.api.conditions import Reason
 from taskfleet.api.fields import Model
@@ -41,8 +42,8 @@ class _Agent:
 class FleetAgents:
     """`told` has the time (monotonic) at which an adapter of a revision first stood in a document."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._agents = {address: _Agent(_fresh(address)) for address in addresses}
+    def __init__(self, addresses: Sequence[str], start: StartReport | None = None) -> None:
+        self._agents = {address: _Agent(_fresh(address, start)) for address in addresses}
         self._runner: web.AppRunner | None = None
         self.told: dict[tuple[str, str], float] = {}
         self.documents = 0
@@ -107,7 +108,7 @@ class FleetAgents:
         return self._agents[request.transport.get_extra_info("sockname")[0]]
 
 
-def _fresh(address: str) -> AgentState:
+def _fresh(address: str, start: StartReport | None) -> AgentState:
     return AgentState(
         pod=address,
         pool_uid="",
@@ -116,6 +117,7 @@ def _fresh(address: str) -> AgentState:
         draining=False,
         base=BaseReport(staged=True, reason=Reason.PROVEN),
         engine=EngineReport(healthy=True, starts=1),
+        start=start,
     )
 
 
@@ -124,12 +126,12 @@ def _answer(content: Model) -> web.Response:
 
 
 @contextmanager
-def fleet_agents(addresses: Sequence[str]) -> Iterator[FleetAgents]:
-    """Agents at these loopback addresses, in a thread of their own."""
+def fleet_agents(addresses: Sequence[str], *, start: StartReport | None = None) -> Iterator[FleetAgents]:
+    """Agents at these loopback addresses, in a thread of their own. `start`: what each tells of its pod's start."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="agents", daemon=True)
     thread.start()
-    agents = FleetAgents(addresses)
+    agents = FleetAgents(addresses, start)
     try:
         asyncio.run_coroutine_threadsafe(agents.start(), loop).result(timeout=30)
         yield agents

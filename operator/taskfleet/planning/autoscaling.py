@@ -186,8 +186,11 @@ def _external(snapshot: ScalingSnapshot) -> ScalingDecision:
 
 def _at_rest(answer: Answer, look: Look) -> Answer:
     """With the spare pods, where nothing else asks for as many."""
-    if answer.replicas >= look.resting or look.resting <= max(look.bounds.fewest, 1 if look.awake_because else 0):
+    if answer.replicas > look.resting or look.resting <= max(look.bounds.fewest, 1 if look.awake_because else 0):
         return answer
+    if answer.replicas == look.resting:
+        raised = answer.reason in {ScalingReason.STEP, ScalingReason.RAISED}
+        return replace(answer, reason=ScalingReason.SPARE) if raised else answer
     message = f"kept at {look.resting}: {in_words(look)}" if look.present else f"woken from zero: {look.resting} kept spare"
     return Answer(look.resting, ScalingReason.SPARE, message)
 

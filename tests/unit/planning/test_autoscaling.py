@@ -374,6 +374,7 @@ class TestSpare:
         ("view", "present", "replicas", "reason"),
         [
             (asked(0), 0, 2, ScalingReason.SPARE),  # a sleeping pool gets its spare ones
+            (asked(0), 1, 2, ScalingReason.SPARE),  # and so does one that is new: no step of anybody's requests
             (asked(0), 2, 2, ScalingReason.SPARE),  # and keeps them
             (asked(0), 4, 4, ScalingReason.DOWN_DELAYED),
             (asked(2), 2, 2, ScalingReason.SPARE),  # within the tolerance
