@@ -8,15 +8,21 @@ from datetime import datetime
 from functools import partial
 
 import pytest
+import yaml
 
-from tests.cluster.api import DEPLOYMENT, EVENT, POD, POOL, Object, condition, eventually, is_true
-from tests.cluster.fleet import SYSTEM, Artifact, Fleet, Tenant
+from tests.cluster.api import DEPLOYMENT, EVENT, POD, POOL, TESTER, Object, condition, eventually, is_true
+from tests.cluster.crowd import crowd
+from tests.cluster.disturbance import all_ready, kill_container, pods
+from tests.cluster.fleet import METRICS_PORT, SYSTEM, Artifact, Fleet, Tenant
 from tests.cluster.load import constant_load
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import SOAK, ready, still
+from tests.cluster.own_metrics import MetricsSource
 from tests.cluster.sickness import sicken
 from tests.cluster.story import tell
 
+# An operator that can't renew its lease while the API server restarts ends itself.
+ENDS_PROCESSES = True
 CLASS = "sleepy"
 IDLE_SECONDS = 60 if SOAK else 10
 MOST = 3
@@ -25,6 +31,12 @@ TARGET = 2
 SLOW_SECONDS = 2.0
 FIRST_REQUESTS = 50
 RARE, SELDOM = "rare", "seldom"
+# The chart's `gateway.limits.maxHeldPerTask`, of each replica.
+PLACES = 200
+BEYOND = 50
+SHARE = 30
+# Longer than anything takes that the test does in the middle of a canary.
+STEP_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,13 @@ def scaled_by(fleet: Fleet, autoscaler: str, *, spare: int = 0) -> None:
 def told_asleep(team: Team, name: str) -> bool:
     available = condition(team.tenant.get(name), "Available") or {}
     return (available.get("status"), available.get("reason")) == ("True", "AtZero")
+
+
+def held(fleet: Fleet) -> float:
+    """Requests that wait for a pod now, in all gateways."""
+    found = pods(fleet.api, SYSTEM, labels="app.kubernetes.io/component=gateway")
+    sources = [MetricsSource(fleet.api, SYSTEM, pod["metadata"]["name"], METRICS_PORT) for pod in found]
+    return sum(source.value("taskfleet_gateway_held_requests") for source in sources)
 
 
 def wake_ups(team: Team) -> int:
@@ -224,6 +243,102 @@ def test_someone_else_may_drive_the_replicas(fleet: Fleet, team: Team) -> None:
     assert team.pool()["spec"]["replicas"] == 2, "idle, and left alone"
     scaled_by(fleet, "Builtin")
     team.sleeps()
+
+
+def test_manifests_of_users_meet_no_replicas(fleet: Fleet, team: Team) -> None:
+    """G-01, G-04, R-04: what users have written has no replicas in it, so it neither differs from a pool that scales nor sets it back."""
+    manifest = yaml.safe_dump(team.tenant.task(SELDOM, team.seldom, serving_class=CLASS))
+    by_user = ("--server-side", "--force-conflicts", f"--field-manager={TESTER}", "-f", "-")
+
+    def in_sync() -> bool:
+        # Ends with 1 where there is a difference, which raises.
+        return not team.cluster.kubectl("diff", *by_user, stdin=manifest)
+
+    def applied_again(replicas: int) -> None:
+        assert in_sync()
+        uids = {pod["metadata"]["uid"] for pod in team.pods()}
+        team.cluster.kubectl("apply", *by_user, stdin=manifest)
+        still(fleet.api, team.tenant.namespace)
+        assert team.pool()["spec"]["replicas"] == replicas, team.story()
+        assert {pod["metadata"]["uid"] for pod in team.pods()} == uids
+
+    team.wakes()
+    with constant_load(fleet.gateway_url, [team.tenant.target(SELDOM, team.seldom)], rate=2) as load:
+        team.has(1)
+        applied_again(1)
+        for least in (2, None, 2):  # up, and down and up again before anything can have come of it
+            team.tenant.apply(RARE, team.rare, serving_class=CLASS, scaling={"minReplicas": least} if least else None)
+        team.has(2)
+        applied_again(2)
+        team.tenant.apply(RARE, team.rare, serving_class=CLASS)
+        team.has(1)
+        load.wait_for(5)
+    load.assert_no_error()
+    team.sleeps()
+    applied_again(0)
+    team.wakes()
+    assert in_sync()
+
+
+def test_full_queue_says_so_and_clients_that_leave_make_room(fleet: Fleet, team: Team) -> None:
+    """A-03, A-04: at a pool that nobody wakes, as another autoscaler is to do it."""
+    team.sleeps()
+    scaled_by(fleet, "External")
+    still(fleet.api, team.tenant.namespace)
+    places = PLACES * len(pods(fleet.api, SYSTEM, labels="app.kubernetes.io/component=gateway"))
+    try:
+        with crowd(fleet.gateway_url, team.tenant.target(RARE, team.rare), places + BEYOND) as clients:
+            eventually(
+                lambda: len(clients.listen()) >= BEYOND and held(fleet) == clients.waiting, what="some wait, others may not", within=20
+            )
+            for answer in clients.answers:
+                assert answer.status == 429, answer.raw[:300]
+                assert answer.error_code == "queue_full"
+                assert int(answer.headers["retry-after"]) > 0
+        assert team.pool()["spec"]["replicas"] == 0, "it is the other's to wake"
+        eventually(lambda: held(fleet) == 0, what="whoever left has given the place back", within=20)
+    finally:
+        scaled_by(fleet, "Builtin")
+    answer = team.tenant.chat(RARE)
+    assert answer.status == 200, answer.raw[:300]
+    assert float(answer.headers["x-taskfleet-held-seconds"]) > 0
+
+
+def test_canary_keeps_its_share_while_replicas_change_and_a_pod_and_the_api_server_die(fleet: Fleet, team: Team) -> None:
+    """A-11, P-04, R-18 with scaling on: no request fails."""
+    new = fleet.artifact("sleepy", "rare-2")
+
+    def share() -> Object:
+        found = {target["revision"]: target["weightPercent"] for target in team.tenant.get(RARE)["status"]["traffic"]}
+        assert sorted(found.values()) == [SHARE, 100 - SHARE], found
+        return found
+
+    team.wakes()
+    sicken(team.cluster, team.tenant, SELDOM, team.seldom, delay_seconds=SLOW_SECONDS)
+    both = team.tenant.target(RARE, team.rare, new)
+    with constant_load(fleet.gateway_url, [both], rate=4) as load:
+        steps = [{"weightPercent": SHARE, "holdSeconds": STEP_SECONDS}]
+        rollout = {"strategy": "Canary", "steps": steps, "analysis": {"minRequests": 10, "maxLatencyRatioPercent": 10_000}}
+        team.tenant.apply(RARE, new, serving_class=CLASS, rollout=rollout)
+        before = eventually(share, what="the candidate has its share", within=120, describe=team.story)
+        with constant_load(fleet.gateway_url, [team.tenant.target(SELDOM, team.seldom)], rate=12 / SLOW_SECONDS) as burst:
+            team.has(MOST)
+            all_ready(fleet.api, team.tenant.namespace, MOST)
+            assert share() == before
+            kill_container(fleet.api, team.pods()[0], "engine", "agent")
+            team.cluster.restart_api_server()
+            assert eventually(team.pool, what="the API server answers", within=60)["spec"]["replicas"] == MOST
+            all_ready(fleet.api, team.tenant.namespace, MOST)
+            assert share() == before
+            burst.wait_for(20)
+        eventually(lambda: team.pool()["spec"]["replicas"] < MOST, what="pods go again", within=120, describe=team.story)
+        assert share() == before
+        load.wait_for(20)
+    load.assert_no_error()
+    burst.assert_no_error()
+    assert load.answered_by(new.mark, both.model), "the candidate had users"
+    team.tenant.apply(RARE, team.rare, serving_class=CLASS)
+    ready(fleet.api, team.tenant.namespace)
 
 
 def test_scale_stays_while_the_operator_is_away(fleet: Fleet, team: Team) -> None:

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 
 from taskfleet.api.measurements import MeasurementBatch, TaskDemand
+from taskfleet.api.servingclass import ScalingDefaults
+from taskfleet.api.taskmodel import Scaling
 from taskfleet.controller.demand import GatewayDemand
 from taskfleet.controller.keys import TaskKey
+from taskfleet.planning.autoscaling import ScalingMemory, ScalingSnapshot, decide
 from taskfleet.planning.demand import PoolDemand, TaskDemandView
+from tests.unit.planning.builders import key_for, pool_of, task_model
 
 BEGIN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 TASK = TaskKey("finance", "total")
@@ -160,6 +164,22 @@ def test_gateways_add_up(world: _World) -> None:
     second.serve(5, held=1)
     world.run(6)
     assert (world.view().fast, world.view().held) == pytest.approx((8.0, 3))
+
+
+def test_eight_pods_that_share_the_work_of_one_go_down_to_one(world: _World) -> None:
+    """A-15, from what gateways tell to the replicas: eight of them with an eighth of the work each are eight eighths."""
+    for number in range(8):
+        world.gateway(f"gateway-{number}").serve(2)
+    memory, present = ScalingMemory(), 8
+    wish = Scaling(max_replicas=8, target_concurrency=16)
+    for _ in range(600):
+        world.run(1)
+        pool = pool_of(key=key_for(task_model()), replicas=present)
+        snapshot = ScalingSnapshot(pool=pool, scaling=ScalingDefaults(), tasks={TASK.name: wish}, demand=world.of(), ready_replicas=present)
+        decision = decide(snapshot, memory, now=world.now)
+        memory, present = decision.memory, decision.replicas
+    assert present == 1
+    assert decision.message == "16.0 requests at a time over 60 s need 1.00 pods"
 
 
 def test_a_burst_after_a_quiet_hour_is_a_burst(world: _World) -> None:
