@@ -166,6 +166,11 @@ SERVING_CLASS = names(
         put("spec.adapters", {"maxActive": 8, "maxPerPool": 4, "candidateSlots": 2}),
         "maxActive must not exceed maxPerPool + candidateSlots",
     ),
+    Refusal(
+        "fewer adapters loaded than one batch may have",
+        put("spec.adapters", {"maxActive": 8, "maxResident": 4}),
+        "maxResident must not be below maxActive",
+    ),
     Refusal("ten thousand adapters", put("spec.adapters.maxPerPool", 10_000), "spec.adapters.maxPerPool"),
     Refusal("rank of a million", put("spec.adapters", {"maxRank": 1_000_000}), "spec.adapters.maxRank"),
     Refusal("odd rank", put("spec.adapters", {"maxRank": 7}), "spec.adapters.maxRank"),

@@ -3,20 +3,25 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Set as AbstractSet
 
 from taskfleet.agent.flights import Flights
-from taskfleet.api.agent import AdapterReport, AgentState, BaseReport, DesiredState, EngineReport, StartReport
+from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState, BaseReport, DesiredState, EngineReport, StartReport
 from taskfleet.api.conditions import Reason
 
 
 class Board:
-    """Every change of anything but counts in flight, and the time without any, gives a new version."""
+    """Every change of anything but counts in flight, the time without any, and which adapters are loaded gives a new version.
+
+    These change with requests, at their rate: whoever reads the state gets them as they are then.
+    """
 
     def __init__(self, pod: str, flights: Flights) -> None:
         self._pod = pod
         self._flights = flights
         self._adapters: dict[str, AdapterReport] = {}
         self._upstream: dict[str, str] = {}
+        self._loaded: set[str] = set()
         # Milliseconds since the epoch at the start: versions go on growing over restarts, or a long-poll after one would wait for the old number.
         self._version = int(time.time() * 1000)
         self._changed = asyncio.Event()
@@ -36,6 +41,11 @@ class Board:
     @property
     def adapters(self) -> tuple[AdapterReport, ...]:
         return tuple(self._adapters.values())
+
+    @property
+    def loaded(self) -> AbstractSet[str]:
+        """Engine names of the adapters that are proven and loaded."""
+        return self._loaded
 
     def report_document(self, document: DesiredState) -> None:
         """The document is in force."""
@@ -69,6 +79,10 @@ class Board:
             self._adapters[report.engine_name] = report
             self._bump()
 
+    def report_loaded(self, engine_name: str, *, loaded: bool) -> None:
+        """A request for it may go to the engine at once, or would have to wait for a load."""
+        (self._loaded.add if loaded else self._loaded.discard)(engine_name)
+
     def report_upstream(self, engine_name: str, digest: str | None) -> None:
         """The adapter's version stands for this digest at its source; None: for the one that is recorded, as far as is known."""
         if digest != self._upstream.get(engine_name):
@@ -85,7 +99,13 @@ class Board:
     def state(self) -> AgentState:
         """All of it, with the counts of this moment."""
         adapters = [
-            report.model_copy(update={"in_flight": self._flights.count(name), "upstream_digest": self._upstream.get(name)})
+            report.model_copy(
+                update={
+                    "in_flight": self._flights.count(name),
+                    "cold": report.phase is AdapterPhase.PROVEN and name not in self._loaded,
+                    "upstream_digest": self._upstream.get(name),
+                }
+            )
             for name, report in sorted(self._adapters.items())
         ]
         return AgentState(

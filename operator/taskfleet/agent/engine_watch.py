@@ -1,6 +1,7 @@
 """Watches the engine beside: is it healthy, was it restarted, which models does it serve?"""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ class EngineWatch:
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

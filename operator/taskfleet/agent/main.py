@@ -130,6 +130,7 @@ class Agent:
                 metrics=metrics,
                 pace=pace,
                 engine_slots=asyncio.Semaphore(ENGINE_CHANGES),
+                demand_slots=asyncio.Semaphore(ENGINE_CHANGES),
             ),
             tasks,
         )
@@ -156,9 +157,9 @@ class Agent:
         self._base.on_staged = self._residents.kick
         self._watch.on_change = self._residents.kick
         self._watch.on_models = self._residents.compare
-        self.application = self._application(session, engine_url, flights, metrics)
+        self.application = self._application(session, engine_url, metrics)
 
-    def _application(self, session: aiohttp.ClientSession, engine_url: str, flights: Flights, metrics: AgentMetrics) -> web.Application:
+    def _application(self, session: aiohttp.ClientSession, engine_url: str, metrics: AgentMetrics) -> web.Application:
         """The pod's open door."""
         return server.application(
             inference=Proxy(
@@ -168,7 +169,6 @@ class Agent:
                 residents=self._residents,
                 watch=self._watch,
                 drain=self.drain,
-                flights=flights,
                 metrics=metrics,
             ),
             administration=Administration(

@@ -30,6 +30,11 @@ class _BoardCollector(Collector):
         for phase in AdapterPhase:
             adapters.add_metric([phase.value], phases[phase])
         yield adapters
+        yield GaugeMetricFamily(
+            "taskfleet_agent_adapters_loaded",
+            "Adapters that requests may go to the engine for without waiting for a load.",
+            value=len(self._board.loaded),
+        )
 
 
 class AgentMetrics:
@@ -53,7 +58,17 @@ class AgentMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30),
             registry=self._registry,
         )
-
+        self.demand_loads = PrometheusCounter(
+            "taskfleet_agent_adapter_demand_loads",
+            "Adapters that were loaded again because a request came for them.",
+            registry=self._registry,
+        )
+        self.demand_wait_seconds = Histogram(
+            "taskfleet_agent_adapter_demand_wait_seconds",
+            "Time that requests waited for their adapter to be loaded again; those that did not have to are not counted.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+            registry=self._registry,
+        )
         self.copied_bytes = PrometheusCounter(
             "taskfleet_agent_copied_bytes", "Bytes of artifacts that were given to other pods of the pool.", registry=self._registry
         )

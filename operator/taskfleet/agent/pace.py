@@ -23,6 +23,8 @@ class Pace:
     version: float = 1800.0
     # How long a question for a digest waits for a download: below the operator's patience (`controller.agents.RESOLVE_SECONDS`).
     resolve: float = 60.0
+    # How long a request waits for its adapter to be loaded, until it is sent elsewhere. A load takes milliseconds; this is for an engine that is stuck.
+    load: float = 20.0
 
     def retry(self, attempt: int, jitter: float) -> float:
         """The wait after the `attempt`-th failure (from 1), doubled each time; `jitter` from 0 to 1 takes off up to half of it."""

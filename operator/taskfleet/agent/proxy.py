@@ -12,7 +12,6 @@ from aiohttp import web
 
 from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
-from taskfleet.agent.flights import Flights
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.problems import engine_failed, engine_unavailable, no_such_route, not_here, problem, require
 from taskfleet.agent.residents import Residents
@@ -57,7 +56,6 @@ class Proxy:
         residents: Residents,
         watch: EngineWatch,
         drain: Drain,
-        flights: Flights,
         metrics: AgentMetrics,
     ) -> None:
         self._session = session
@@ -66,7 +64,6 @@ class Proxy:
         self._residents = residents
         self._watch = watch
         self._drain = drain
-        self._flights = flights
         self._metrics = metrics
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -92,7 +89,9 @@ class Proxy:
             return not_here(model, "the pod is draining")
         if not self._residents.serves(model):
             return not_here(model, "not proven")
-        with self._flights.flight(model):
+        with self._residents.flight(model):
+            if not await self._residents.at_hand(model):
+                return not_here(model, "it could not be loaded just now")
             return await self._ask_engine(request, model, body)
 
     async def _ask_engine(self, request: web.Request, model: str, body: bytes) -> web.StreamResponse:

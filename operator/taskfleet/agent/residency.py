@@ -1,10 +1,13 @@
 """One adapter's life in one pod: stage → verify → load → prove, and later drain → unload → confirm absent → delete files last.
 
+Between proof and drain it may be cold: unloaded and confirmed absent, because the engine's places are for others; its files stay, and the next request has it loaded again.
+
 Each adapter has a task of its own, so a broken or slow one holds nobody up. Nothing here is ever cancelled in the middle of a change of the engine: what is wanted is looked
 at between the steps, and a change whose outcome is unknown is settled by looking at the engine's models before anything else is tried.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -45,6 +48,7 @@ class Surroundings:
     metrics: AgentMetrics
     pace: Pace
     engine_slots: asyncio.Semaphore  # changes of the engine under way at a time
+    demand_slots: asyncio.Semaphore  # the same for what requests wait for, which must not wait for a hundred new adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,21 @@ class Residency:
     """`wish` None: it is to go. A residency may begin without a wish, for an adapter that an engine still has from the time of an earlier agent."""
 
     def __init__(
-        self, engine_name: str, surroundings: Surroundings, *, shared: Callable[[str, str], bool], digest: str | None = None
+        self,
+        engine_name: str,
+        surroundings: Surroundings,
+        *,
+        shared: Callable[[str, str], bool],
+        on_loaded: Callable[[], None],
+        digest: str | None = None,
     ) -> None:
-        """`shared` says whether another adapter than (engine name) needs the files of (digest)."""
+        """`shared` says whether another adapter than (engine name) needs the files of (digest); `on_loaded` is told that the engine has one more, and may call `rest` at once."""
         self.engine_name = engine_name
         self.digest = digest
+        self.last_used = float("-inf")  # when a request last began or ended (monotonic clock); our own probes don't count
         self._near = surroundings
         self._shared = shared
+        self._on_loaded = on_loaded
         self._revision = ""
         self._wish: Wish | None = None
         self._kick = asyncio.Event()
@@ -90,6 +102,8 @@ class Residency:
         self._refusal: _Refusal | None = None
         self._proven_at = float("-inf")
         self._answered = False
+        self._loaded = False
+        self._turned = asyncio.Event()
 
     @property
     def phase(self) -> AdapterPhase:
@@ -101,8 +115,13 @@ class Residency:
 
     @property
     def serving(self) -> bool:
-        """May a request for it go to the engine?"""
+        """May a request for it be let in? Where it is cold, the request waits for the load."""
         return self._phase is AdapterPhase.PROVEN and self._wish is not None
+
+    @property
+    def loaded(self) -> bool:
+        """May a request for it go to the engine at once?"""
+        return self.serving and self._loaded
 
     @property
     def settled(self) -> bool:
@@ -118,9 +137,24 @@ class Residency:
             self.digest, self._revision = Staging.digest(wish.desired), wish.desired.revision
             self._failures, self._failing_since, self._answered = 0, None, False
         if self._phase is AdapterPhase.PROVEN and wish is None:
+            self._perhaps_loaded = True  # also where it is cold: files go only after a look at the engine
             self._report(AdapterPhase.DRAINING, Reason.LOADING, "no longer wanted; requests in flight are finished")
         elif self._phase is AdapterPhase.PROVEN:
             self._report(AdapterPhase.PROVEN, Reason.PROVEN, "")  # the same bytes may become another revision's
+        self._kick.set()
+
+    async def at_hand(self) -> bool:
+        """Returns when it is loaded. False: it is not proven any more, not wanted any more, or the load takes too long. The caller's request is counted in flight."""
+        self._kick.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._near.pace.load):
+                while self.serving and not self._loaded:
+                    await self._turned.wait()
+        return self.loaded
+
+    def rest(self) -> None:
+        """Its place is another's from this moment on, in which nothing is in flight: later requests wait for a new load."""
+        self._turn(loaded=False)
         self._kick.set()
 
     def kick(self) -> None:
@@ -136,8 +170,12 @@ class Residency:
 
     def check_listing(self, listed: LoadedModel | None, asked: float) -> None:
         """The engine was asked for its models at `asked` (monotonic clock) and said this of the adapter. An older listing than the proof says nothing."""
-        if self.serving and self._proven_at < asked and (listed is None or listed.root != self._path()):
+        if self.loaded and self._proven_at < asked and (listed is None or listed.root != self._path()):
             self.withdraw("the engine has lost the adapter")
+        elif self.serving and not self._loaded and listed is not None and not self._perhaps_loaded:
+            # A load whose reply was lost may come true late, or the listing is older than the unload: unloading once more settles both.
+            self._perhaps_loaded = True
+            self._kick.set()
 
     async def run(self) -> None:
         """Returns when the adapter is gone from the engine, and its files are, if no other adapter needs them."""
@@ -145,7 +183,7 @@ class Residency:
         while True:
             self._kick.clear()
             try:
-                wait = await (self._leave() if self._wish is None else self._arrive())
+                wait = await self._attempt()
             except _NoLongerWanted:
                 continue
             except Exception as error:
@@ -156,8 +194,14 @@ class Residency:
                 return
             await self._pause(wait)
 
+    async def _attempt(self) -> float | None:
+        """Seconds until the next; None: not before something changes; `_GONE`: there is nothing more to do, ever."""
+        if self._wish is None:
+            return await self._leave()
+        return await (self._rest_or_return() if self.serving and not self._loaded else self._arrive())
+
     async def _arrive(self) -> float | None:
-        """One attempt to have it proven. Seconds until the next; None: not before something changes."""
+        """One attempt to have it proven."""
         wish = self._wish
         if wish is None or self.serving or self._near.base.shapes is None or self._is_failed(wish):
             return None
@@ -169,6 +213,7 @@ class Residency:
             async with self._near.engine_slots:
                 self._still(wish)
                 run_of_engine = self._near.watch.starts
+                self._progress(AdapterPhase.LOADING)
                 await self._load(path)
                 await self._prove(path)
         except ArtifactError as error:
@@ -192,21 +237,62 @@ class Residency:
         return str(path)
 
     async def _load(self, path: str) -> None:
-        self._progress(AdapterPhase.LOADING)
+        if self._perhaps_loaded:
+            listed = await self._listed()
+            if listed is not None and listed.root == path:
+                return
+            if listed is not None:
+                await self._near.engine.unload(self.engine_name)
         self._perhaps_loaded = True
-        listed = await self._listed()
-        if listed is not None and listed.root == path:
-            return
-        if listed is not None:
-            await self._near.engine.unload(self.engine_name)
         with self._near.metrics.load_seconds.time():
             await self._near.engine.load(self.engine_name, path)
 
     async def _prove(self, path: str) -> None:
+        await self._confirm(path)
+        await self._near.engine.probe(self.engine_name)
+
+    async def _confirm(self, path: str) -> None:
         listed = await self._listed()
         if listed is None or listed.root != path:
             raise ModelNotServedError(f"adapter {self.engine_name} was loaded, and the engine does not list it from {path}")
-        await self._near.engine.probe(self.engine_name)
+
+    async def _rest_or_return(self) -> float | None:
+        """It is proven and has no place in the engine: loaded again where a request waits for it, and otherwise gone from the engine's own listing."""
+        wish = self._wish
+        if wish is None or not self._near.watch.healthy:
+            return None
+        try:
+            async with self._near.demand_slots:
+                if not self.serving:
+                    return 0.0
+                # No await between this look and what the engine is asked for. A request that comes later finds the door closed, and waits for the next turn.
+                if self._near.flights.count(self.engine_name):
+                    await self._return()
+                elif self._perhaps_loaded:
+                    return await self._rest()
+        except EngineError as error:
+            return self._engine_objection(error, wish)
+        return None
+
+    async def _return(self) -> None:
+        """Has it loaded again. That it answers was proven in this run of the engine, and its bytes can't have changed; that it is there is confirmed."""
+        run_of_engine = self._near.watch.starts
+        path = self._path()
+        self._near.metrics.demand_loads.inc()
+        await self._load(path)
+        await self._confirm(path)
+        if self.serving and self._near.watch.starts == run_of_engine:
+            self._failures = self._refusals = 0
+            self._proven_at = time.monotonic()
+            self._turn(loaded=True)
+            self._on_loaded()
+
+    async def _rest(self) -> float | None:
+        if not await self._unloaded():
+            self._failures += 1
+            return self._near.pace.retry(self._failures, random.random())  # noqa: S311
+        self._perhaps_loaded, self._failures = False, 0
+        return None
 
     async def _leave(self) -> float | None:
         """One attempt to have it gone."""
@@ -221,7 +307,9 @@ class Residency:
             self._report(AdapterPhase.UNLOADING, Reason.LOADING, "being unloaded")
             if not near.watch.healthy:
                 return None
-            if not await self._unloaded():
+            async with near.engine_slots:
+                unloaded = await self._unloaded()
+            if not unloaded:
                 self._failures += 1
                 return near.pace.retry(self._failures, random.random())  # noqa: S311
             self._perhaps_loaded = False
@@ -238,9 +326,8 @@ class Residency:
     async def _unloaded(self) -> bool:
         """Unloads it; true once the engine's own listing confirms that it is absent."""
         try:
-            async with self._near.engine_slots:
-                await self._near.engine.unload(self.engine_name)
-                return await self._listed() is None
+            await self._near.engine.unload(self.engine_name)
+            return await self._listed() is None
         except EngineError as error:
             log.warning("adapter can't be unloaded", extra=fields(adapter=self.engine_name, error=str(error)))
             return False
@@ -297,6 +384,8 @@ class Residency:
         self._proven_at = time.monotonic()
         log.info("adapter is proven", extra=fields(adapter=self.engine_name, revision=self._revision))
         self._report(AdapterPhase.PROVEN, Reason.PROVEN, "")
+        self._turn(loaded=True)
+        self._on_loaded()
 
     def _still(self, wish: Wish) -> None:
         if self._wish != wish:
@@ -316,9 +405,17 @@ class Residency:
 
     def _report(self, phase: AdapterPhase, reason: Reason, message: str) -> None:
         self._phase = phase
+        self._turn(loaded=self._loaded and phase is AdapterPhase.PROVEN)
         self._near.board.report_adapter(
             AdapterReport(engine_name=self.engine_name, revision=self._revision, phase=phase, reason=reason, message=message[:1000])
         )
+
+    def _turn(self, *, loaded: bool) -> None:
+        """Whoever waits for it looks again."""
+        self._loaded = loaded
+        self._near.board.report_loaded(self.engine_name, loaded=loaded)
+        self._turned.set()
+        self._turned = asyncio.Event()
 
     async def _landed_or_kicked(self) -> None:
         waits = [asyncio.ensure_future(self._near.flights.none_of(self.engine_name)), asyncio.ensure_future(self._kick.wait())]
@@ -329,10 +426,10 @@ class Residency:
                 wait.cancel()
 
     async def _pause(self, seconds: float | None) -> None:
-        try:
-            await asyncio.wait_for(self._kick.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the kick, and the agent would never end.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._kick.wait()
 
 
 _GONE = float("-inf")

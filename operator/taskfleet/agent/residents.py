@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
+from taskfleet.agent.crowding import Loaded, surplus
 from taskfleet.agent.residency import Residency, Surroundings, Wish
 from taskfleet.api.agent import DesiredState
 from taskfleet.engines.base import LoadedModel
@@ -17,7 +20,11 @@ _FOLDER = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 class Residents:
-    """Each adapter's life runs as a task of `tasks`."""
+    """Each adapter's life runs as a task of `tasks`.
+
+    Where the document bounds how many adapters the engine has loaded, those that were not used for longest are unloaded once they are proven, and stay staged: they are cold.
+    A request for a cold adapter is let in, and waits for the load.
+    """
 
     def __init__(self, surroundings: Surroundings, tasks: asyncio.TaskGroup) -> None:
         self._near = surroundings
@@ -36,10 +43,11 @@ class Residents:
             residency.want(wishes.get(name))
         for name, wish in wishes.items():
             if name not in self._all:
-                self._begin(Residency(name, self._near, shared=self.shared), wish)
+                self._begin(self._residency(name), wish)
+        self._make_room()
 
     def serves(self, model: str) -> bool:
-        """May a request for this model go to the engine now?"""
+        """May a request for this model be let in now? No await may come between this and its `flight`."""
         if not self._near.watch.healthy:
             return False
         residency = self._all.get(model)
@@ -47,6 +55,28 @@ class Residents:
             return residency.serving
         document = self._document
         return document is not None and document.serve_base and model == document.served_base_name and self._base_listed
+
+    @contextmanager
+    def flight(self, model: str) -> Iterator[None]:
+        """One request, from being let in to its end. While it is in flight its adapter is not unloaded."""
+        residency = self._all.get(model)
+        if residency is not None:
+            residency.last_used = time.monotonic()
+        try:
+            with self._near.flights.flight(model):
+                yield
+        finally:
+            if residency is not None:
+                residency.last_used = time.monotonic()
+            self._make_room()
+
+    async def at_hand(self, model: str) -> bool:
+        """For a request in flight: may it go to the engine? Waits where its adapter is cold. False: it couldn't be loaded, or isn't wanted any more."""
+        residency = self._all.get(model)
+        if residency is None or residency.loaded:
+            return True
+        with self._near.metrics.demand_wait_seconds.time():
+            return await residency.at_hand()
 
     def withdraw(self, model: str, why: str) -> None:
         """A request has met something that a proven adapter can't answer with."""
@@ -63,7 +93,8 @@ class Residents:
         """The base was staged, or the engine came or went."""
         if not self._near.watch.healthy:
             self._base_listed = False
-        for residency in self._all.values():
+        # A new engine gets first what was used last.
+        for residency in sorted(self._all.values(), key=lambda residency: residency.last_used, reverse=True):
             if not self._near.watch.healthy:
                 residency.withdraw("the engine does not answer")
             residency.kick()
@@ -79,7 +110,7 @@ class Residents:
             if model.parent is not None and model.name not in self._all and self._document is not None:
                 folder = PurePosixPath(model.root).name
                 digest = folder.replace("-", ":", 1) if _FOLDER.fullmatch(folder) else None
-                self._begin(Residency(model.name, self._near, shared=self.shared, digest=digest), None)
+                self._begin(self._residency(model.name, digest), None)
         if self._document is not None and not self._leftovers_removed:
             self._leftovers_removed = True
             self._spawn(self._remove_leftovers())
@@ -92,6 +123,21 @@ class Residents:
         """Ends all tasks: the agent itself is ending."""
         for life in self._lives:
             life.cancel()
+
+    def _residency(self, name: str, digest: str | None = None) -> Residency:
+        return Residency(name, self._near, shared=self.shared, on_loaded=self._make_room, digest=digest)
+
+    def _make_room(self) -> None:
+        """An adapter was loaded, a request has ended, or the limit is another."""
+        limit = self._document.max_resident if self._document is not None else None
+        loaded = self._near.board.loaded
+        if limit is None or len(loaded) <= limit:
+            return
+        flights = self._near.flights
+        crowd = [Loaded(name=name, last_used=self._all[name].last_used, busy=flights.count(name) > 0) for name in loaded]
+        # No await between the look at what is in flight and the closing: a request that comes now waits for a new load.
+        for name in surplus(crowd, limit):
+            self._all[name].rest()
 
     def _spawn(self, life: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(life)

@@ -79,6 +79,7 @@ class DesiredState(Model):
     served_base_name: str  # the base's name inside the engine
     serve_base: bool = False  # True where a member without adapter is assigned: then requests may name the base itself
     limits: Limits
+    max_resident: int | None = None  # adapters that the engine is to have loaded at a time; None: all
     adapters: Annotated[tuple[DesiredAdapter, ...], Field(max_length=600)] = ()
 
 
@@ -111,6 +112,7 @@ class AdapterReport(Model):
     reason: str
     message: str = ""
     in_flight: int = 0
+    cold: bool = False  # proven, and not loaded just now: its next request waits for the load
     upstream_digest: str | None = None  # what the version stands for at its source now, where that is not what is recorded
 
 
@@ -139,7 +141,7 @@ class StartReport(Model):
 
 
 class AgentState(Model):
-    """What one pod reports. `version` grows with every change of anything but the counts in flight and the time without any."""
+    """What one pod reports. `version` grows with every change of anything but the counts in flight, the time without any, and which adapters are cold."""
 
     pod: str
     pool_uid: str

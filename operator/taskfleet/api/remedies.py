@@ -126,8 +126,11 @@ OF_METRICS: Mapping[str, str] = {
     "taskfleet_gateway_time_to_first_token_seconds": "Grows with the load: engines queue. More than `adapters.maxActive` tasks at once on a pod make a cliff; see [slow](#requests-are-slow).",
     # agent
     "taskfleet_agent_adapter_load_seconds": "Grows: the engine is busy, or its CPU slots for adapters are too few.",
+    "taskfleet_agent_adapter_demand_loads_total": "Many a second: more adapters are in use at once than `adapters.maxResident`, and they push each other out. Raise it.",
+    "taskfleet_agent_adapter_demand_wait_seconds": "Above 0.5 s: the engine is busy with long steps when it is to load; see `taskfleet_agent_adapter_load_seconds`.",
     "taskfleet_agent_adapter_stage_seconds": "Grows: the source is slow; new versions and new pods take longer.",
     "taskfleet_agent_adapters": '`phase="Failed"` above 0: a pod that can\'t serve an adapter; the TaskModel says why.',
+    "taskfleet_agent_adapters_loaded": "Above `adapters.maxResident` for long: so many adapters have requests in flight at once. The engine swaps them in its batches; raise the limit.",
     "taskfleet_agent_copied_bytes_total": "Grows while pods start: they copy from this one. Grows all the time: pods are replaced again and again.",
     "taskfleet_agent_copies_total": "`failed`: a pod that may have a copy could not give it, and the source was asked; its log says why. `none` for every start: `POOL-peers` leads to no pod, or a NetworkPolicy keeps the pool's pods apart.",
     "taskfleet_agent_engine_healthy": "0: the engine does not answer. The pod takes no requests; look at its log.",

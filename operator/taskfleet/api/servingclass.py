@@ -174,6 +174,7 @@ class AdapterLimits(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.maxActive <= self.maxPerPool + self.candidateSlots", "maxActive must not exceed maxPerPool + candidateSlots"),
+            ("!has(self.maxResident) || self.maxActive <= self.maxResident", "maxResident must not be below maxActive"),
         ),
     )
 
@@ -184,6 +185,16 @@ class AdapterLimits(Model):
     max_active: Annotated[
         int, Field(ge=1, le=64, description="Different adapters in one batch (vLLM's max_loras). Above it requests wait.")
     ] = 8
+    max_resident: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=500,
+            description=(
+                "Adapters that the engine of a pod has loaded at a time; all that are assigned if unset. Those beyond stay staged, and are loaded by their next request."
+            ),
+        ),
+    ] = None
     max_rank: Annotated[
         int, Field(description="Highest LoRA rank.", json_schema_extra={"enum": [1, 8, 16, 32, 64, 128, 256, 320, 512]}, ge=1, le=512)
     ] = 64

@@ -46,6 +46,9 @@ def desired_state(pool: ModelPool, serving_class: ServingClass) -> DesiredState:
             max_base_bytes=in_bytes(store.max_base_size),
             store_bytes=in_bytes(store.size_limit) if store.size_limit is not None else None,
         ),
+        max_resident=limits.max_resident,
         adapters=tuple(adapters[name] for name in sorted(adapters)),
     )
-    return document.model_copy(update={"fingerprint": hashlib.sha256(document.model_dump_json().encode()).hexdigest()})
+    # Left out where it says nothing, so that the documents of pools from before this field stay the same.
+    unsaid = {"max_resident"} if document.max_resident is None else None
+    return document.model_copy(update={"fingerprint": hashlib.sha256(document.model_dump_json(exclude=unsaid).encode()).hexdigest()})

@@ -8,7 +8,7 @@ from math import ceil
 from taskfleet import names
 from taskfleet.api.agent import ENGINE_HEALTH_PATH
 from taskfleet.api.modelpool import ModelPool
-from taskfleet.api.servingclass import ServingClass
+from taskfleet.api.servingclass import AdapterLimits, ServingClass
 from taskfleet.engines.settings import EngineSettings
 from taskfleet.planning.baseimage import base_image
 from taskfleet.planning.enginestart import ENGINE_STARTS
@@ -74,11 +74,17 @@ def engine_settings(pool: ModelPool, serving_class: ServingClass) -> EngineSetti
         port=names.ENGINE_PORT,
         enable_lora=True,
         max_loras=adapters.max_active,
-        max_cpu_loras=adapters.max_per_pool + adapters.candidate_slots,
+        max_cpu_loras=_in_memory(adapters),
         max_lora_rank=adapters.max_rank,
         max_model_length=engine.max_model_length,
         extra_args=tuple(engine.args),
     )
+
+
+def _in_memory(adapters: AdapterLimits) -> int:
+    """An engine that keeps more than the agent has loaded would spend memory on adapters that it was told to forget: vLLM frees none at an unload, only by its own LRU."""
+    assigned = adapters.max_per_pool + adapters.candidate_slots
+    return assigned if adapters.max_resident is None else min(assigned, adapters.max_resident)
 
 
 def _devices(serving_class: ServingClass) -> dict[str, str]:

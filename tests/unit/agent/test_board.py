@@ -14,10 +14,23 @@ async def test_change_answers_a_waiting_poll_at_once() -> None:
     board = Board("pod", Flights())
     polling = asyncio.create_task(board.newer_than(board.version, seconds=60))
     await asyncio.sleep(0)
+    board.report_loaded("a", loaded=True)
     board.report_adapter(REPORT)
     state = await asyncio.wait_for(polling, 5)
     assert state.adapters == (REPORT,)
     assert state.version == board.version
+
+
+def test_adapters_that_come_and_go_with_requests_are_told_and_are_no_news() -> None:
+    board = Board("pod", Flights())
+    board.report_adapter(REPORT)
+    version = board.version
+    told = []
+    for loaded in (True, False):
+        board.report_loaded("a", loaded=loaded)
+        told.append(board.state().adapters[0].cold)
+    assert told == [False, True]
+    assert board.version == version
 
 
 async def test_document_of_the_same_generation_with_other_limits_is_news() -> None:

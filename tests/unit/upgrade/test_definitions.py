@@ -17,6 +17,11 @@ ACCEPTED_RULES: dict[tuple[str, str, str], str] = {
     ): "until now a weight was 1 at least",
     (
         "servingclasses.taskfleet.dev",
+        "spec.adapters",
+        "!has(self.maxResident) || self.maxActive <= self.maxResident",
+    ): "maxResident is a new field",
+    (
+        "servingclasses.taskfleet.dev",
         "spec.scaling",
         "self.autoscaler == 'Builtin' || self.spareReplicas == 0",
     ): "spareReplicas is a new field, 0 unless set",
