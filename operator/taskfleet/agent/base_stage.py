@@ -1,6 +1,7 @@
 """Brings the base model into the pod, before the engine starts."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class BaseStage:
 
 
 async def _kicked(event: asyncio.Event, seconds: float | None) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -79,6 +79,8 @@ class Drain:
 
     async def _landed(self) -> None:
         try:
-            await asyncio.wait_for(self._flights.none(), self._seconds)
+            # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the last landing.
+            async with asyncio.timeout(self._seconds):
+                await self._flights.none()
         except TimeoutError:
             log.warning("requests in flight are given up", extra=fields(in_flight=self._flights.total, seconds=self._seconds))
