@@ -50,6 +50,7 @@ HISTORY = frozenset(
         "observedGeneration",
         "startedAt",
         "lastScaleTime",
+        "lastStart",
     }
 )
 ALLOCATED = frozenset({"clusterIP", "clusterIPs", "secrets", "deployment.kubernetes.io/revision", "disruptedPods"})
