@@ -24,7 +24,7 @@ RATE = 20.0
 EXAMPLES = 24
 HOLD_SECONDS = 60 if SOAK else 4
 # Rollouts in a row, one after the other of each kind.
-ROW = 20 if SOAK else 4
+ROW = 20 if SOAK else 8
 KINDS = ("good", "bad", "aborted", "superseded")
 # Longer than anything takes that a test does in the middle of a step; a breach ends it earlier.
 LONG_SECONDS = 120

@@ -1,7 +1,6 @@
 """Brings the base model into the pod, before the engine starts."""
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from taskfleet.agent import signs
 from taskfleet.agent.board import Board
 from taskfleet.agent.desired import DesiredDocument
+from taskfleet.agent.kick import kicked
 from taskfleet.agent.pace import Pace
 from taskfleet.agent.staging import Staging
 from taskfleet.api.agent import BaseReport, DesiredState, Limits
@@ -46,7 +46,7 @@ class BaseStage:
             self._changed.clear()
             wait = await self._attempt()
             if self.shapes is None:
-                await _kicked(self._changed, wait)
+                await kicked(self._changed, wait)
 
     async def _attempt(self) -> float | None:
         """Seconds until the next attempt; None: not before the document changes."""
@@ -77,10 +77,3 @@ class BaseStage:
             self._refused = (digest, desired.limits)
             return None
         return self._pace.retry(self._failures, random.random())  # noqa: S311  (spreads retries; no secret)
-
-
-async def _kicked(event: asyncio.Event, seconds: float | None) -> None:
-    # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

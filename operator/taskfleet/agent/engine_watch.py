@@ -1,12 +1,12 @@
 """Watches the engine beside: is it healthy, was it restarted, which models does it serve?"""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 
 from taskfleet.agent.board import Board
+from taskfleet.agent.kick import kicked
 from taskfleet.agent.pace import Pace
 from taskfleet.api.agent import EngineReport
 from taskfleet.engines.base import EngineClient, LoadedModel
@@ -45,7 +45,7 @@ class EngineWatch:
         while True:
             self._poke.clear()
             await self.look()
-            await _first_of(self._poke, self._pace.health)
+            await kicked(self._poke, self._pace.health)
 
     async def started_after(self, starts: int) -> None:
         """Returns when the engine has become healthy once more than `starts` times."""
@@ -92,10 +92,3 @@ class EngineWatch:
         )
         self._board.report_engine(EngineReport(healthy=healthy, starts=self.starts))
         self.on_change()
-
-
-async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

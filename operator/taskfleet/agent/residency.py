@@ -18,6 +18,7 @@ from taskfleet.agent.base_stage import BaseStage
 from taskfleet.agent.board import Board
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
+from taskfleet.agent.kick import kicked
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.pace import Pace
 from taskfleet.agent.staging import Staging
@@ -192,7 +193,7 @@ class Residency:
                 wait = self._failed(AdapterPhase.LOADING, Reason.LOADING, f"unexpected {type(error).__name__}: {error}")
             if wait is _GONE:
                 return
-            await self._pause(wait)
+            await kicked(self._kick, wait)
 
     async def _attempt(self) -> float | None:
         """Seconds until the next; None: not before something changes; `_GONE`: there is nothing more to do, ever."""
@@ -424,12 +425,6 @@ class Residency:
         finally:
             for wait in waits:
                 wait.cancel()
-
-    async def _pause(self, seconds: float | None) -> None:
-        # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the kick, and the agent would never end.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._kick.wait()
 
 
 _GONE = float("-inf")

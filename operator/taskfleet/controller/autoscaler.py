@@ -5,7 +5,7 @@ a thousand requests are one look. What is remembered is lost with the process; w
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -26,7 +26,7 @@ from taskfleet.planning.demandhistory import DemandHistory
 from taskfleet.planning.devicetime import holds_device
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
 from taskfleet.planning.scalingstatus import seconds_until_told
-from taskfleet.planning.snapshot import AgentView, ResolutionFailure
+from taskfleet.planning.snapshot import AgentView, PodView, ResolutionFailure
 from taskfleet.resources.observed import pod_view
 
 log = logging.getLogger(__name__)
@@ -114,14 +114,15 @@ class Autoscaler:
         if not isinstance(serving_class, ServingClass):
             # What runs goes on; the class's return is told.
             return None
-        self._account(key.pool, pool, serving_class)
+        pods = [pod_view(body) for body in self._fleet.pods(key.pool, pool.metadata.uid)]
+        self._account(key.pool, pool, serving_class, pods)
         known = self._pools.get(key.pool)
         if known is None or known.uid != pool.metadata.uid:
             known = self._pools[key.pool] = _Pool(pool.metadata.uid)
-        snapshot = self._snapshot(key.pool, pool, serving_class)
+        snapshot = self._snapshot(key.pool, pool, serving_class, pods)
         if _disagree(snapshot.demand):
             await self._refresh(key.pool)
-            snapshot = self._snapshot(key.pool, pool, serving_class)
+            snapshot = self._snapshot(key.pool, pool, serving_class, pods)
         now = self._now()
         if snapshot.scaling.autoscaler is not AutoscalerKind.EXTERNAL:
             snapshot = replace(snapshot, histories=self._records.seen(key.namespace, tuple(snapshot.tasks), snapshot.demand, now=now))
@@ -171,10 +172,10 @@ class Autoscaler:
         for key in self._fleet.pool_keys():
             self._enqueue(ScalingKey(key.namespace, key.name), after=GATHER_SECONDS)
 
-    def _account(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass) -> None:
+    def _account(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass, pods: Sequence[PodView]) -> None:
         """A pod of a class without accelerator counts as a device."""
         accelerator = serving_class.spec.accelerator
-        holders = sum(holds_device(pod_view(body)) for body in self._fleet.pods(key, pool.metadata.uid))
+        holders = sum(holds_device(pod) for pod in pods)
         tasks = {member.task_model for member in pool.spec.members}
         self._device_time.look(key, pool.metadata.uid, devices=holders * (accelerator.count if accelerator else 1), tasks=tasks)
 
@@ -205,11 +206,10 @@ class Autoscaler:
         # An edge between two looks would be kept late.
         return min(pause, max(0.1, (decision.edge - now).total_seconds())) if decision.edge is not None else pause
 
-    def _snapshot(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass) -> ScalingSnapshot:
+    def _snapshot(self, key: PoolKey, pool: ModelPool, serving_class: ServingClass, pods: Sequence[PodView]) -> ScalingSnapshot:
         scaling = serving_class.spec.scaling
         tasks = self._wishes(pool)
         demand = self._demand.of(key.namespace, tuple(tasks), stable_seconds=scaling.stable_window_seconds)
-        pods = [pod_view(body) for body in self._fleet.pods(key, pool.metadata.uid)]
         ready = sum(pod.serving for pod in pods)
         frozen = frozenset(task for task, wish in tasks.items() if wish is None)
         return ScalingSnapshot(

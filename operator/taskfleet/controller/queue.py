@@ -1,7 +1,8 @@
 """The keyed work queue: each key once, one worker per key at a time, failures with growing pauses.
 
 Keys that are due are taken from the tenants in turn, and no tenant has all the workers: five hundred broken objects of one make nobody else wait. Of one tenant, what many wait
-for is done first (`is_shared`): fifty tasks of a pool that change their versions at once wait for the pool, and would otherwise stand before it.
+for has every other turn (`is_shared`): fifty tasks of a pool that change their versions at once wait for the pool, and would otherwise stand before it.
+Neither kind starves the other.
 
 A key that is added while it is worked on is worked on once more afterwards, so nothing that happened meanwhile is missed. Events carry no content: a worker looks at the
 cache when its turn comes, so fifty edits cost as much as the last one.
@@ -53,16 +54,19 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Due(Generic[K]):
-    """What is due of one tenant, first come, first served."""
+    """What is due of one tenant: of each kind first come, first served, and the kinds in turn."""
 
     shared: deque[tuple[int, K]] = field(default_factory=deque)
     others: deque[tuple[int, K]] = field(default_factory=deque)
+    others_turn: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.shared or self.others)
 
     def pop(self) -> tuple[int, K]:
-        return (self.shared or self.others).popleft()
+        takes_other = bool(self.others) and (self.others_turn or not self.shared)
+        self.others_turn = not takes_other
+        return (self.others if takes_other else self.shared).popleft()
 
 
 @dataclass(slots=True)
