@@ -1,4 +1,4 @@
-"""`python -m tests.tiers [TIER…]`: the test tiers, on a cluster of their own, and their count in the last line.
+"""`python -m tests.tiers [TIER…]`: the test tiers, on clusters of their own, and their count in the last line.
 
 The exit status is zero only if nothing failed. A tier that ends without a report (it crashed, or was interrupted) counts as one failure.
 """
@@ -21,12 +21,15 @@ from tests.cluster.local.backends import end
 from tests.cluster.local.failures import ClusterError
 from tests.cluster.local.instance import REPOSITORY
 from tests.cluster.local.progress import Progress
+from tests.lanes import clusters_of_lanes
 
 # In this order: what is fast and fundamental first.
 TIERS = ("unit", "apiserver", "engine", "cluster")
 # Side by side: tests on an API server mostly wait, and neither tier uses anything of the other's.
 BESIDE = ("apiserver", "engine")
 INSTANCE = "test"
+# Tests wait more than they compute: two at a time keep two cores busy. Those of the engine share one process of real vLLM.
+LANES = {"unit": 2, "apiserver": 2, "engine": 1, "cluster": 2}
 # Tests whose times are printed for each tier.
 SLOWEST = 15
 
@@ -53,7 +56,7 @@ class Count:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tiers", description=__doc__)
     parser.add_argument("tiers", nargs="*", default=list(TIERS), metavar="TIER", help=f"of {', '.join(TIERS)} (default: all)")
-    parser.add_argument("--keep", action="store_true", help="leave the test cluster running at the end")
+    parser.add_argument("--keep", action="store_true", help="leave the test clusters running at the end")
     chosen = parser.parse_args()
     if unknown := set(chosen.tiers) - set(TIERS):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(TIERS)}")
@@ -115,7 +118,8 @@ def _run(tiers: tuple[str, ...], progress: Progress) -> Count:
 def _start(tier: str, scratch: Path, progress: Progress, *, aside: bool) -> TierRun:
     progress.say(f"tests/{tier}{' (told of at its end)' if aside else ''}")
     report, output = scratch / f"{tier}.xml", scratch / f"{tier}.txt" if aside else None
-    command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q", f"--durations={SLOWEST}"]
+    lanes = ["--numprocesses", str(LANES[tier]), "--dist", "loadfile"] if LANES[tier] > 1 else []
+    command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junitxml={report}", "-q", f"--durations={SLOWEST}", *lanes]
     environment = {**os.environ, "TASKFLEET_TEST_CLUSTER": INSTANCE}
     with output.open("wb") if output is not None else nullcontext() as written:
         # A session of its own: an interrupt from the terminal would reach pytest twice, and the second one cuts its fixtures' clean-up short.
@@ -160,12 +164,14 @@ def count_of(report: Path) -> Count:
 def _take_down(*, keep: bool, progress: Progress) -> Count:
     if keep:
         return Count()
-    try:
-        end(INSTANCE, progress)
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-        return Count(failed=1)
-    return Count()
+    total = Count()
+    for name in clusters_of_lanes(INSTANCE, max(LANES.values())):
+        try:
+            end(name, progress)
+        except ClusterError as error:
+            print(error, file=sys.stderr)
+            total += Count(failed=1)
+    return total
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from tests.cluster.local.backends import provide
 from tests.cluster.local.instance import Instance
 from tests.cluster.local.kind import docker_answers
 from tests.cluster.local.progress import Progress
+from tests.lanes import cluster_of_lane
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +64,7 @@ def kubeconfig(own_control_plane: Instance | None) -> Path:
         return Path(given)
     if own_control_plane is not None:
         return own_control_plane.kubeconfig
-    return provide(os.environ.get("TASKFLEET_TEST_CLUSTER") or "test", Progress()).kubeconfig
+    return provide(cluster_of_lane(), Progress()).kubeconfig
 
 
 @pytest.fixture(scope="session")

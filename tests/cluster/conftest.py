@@ -1,6 +1,5 @@
-"""The cluster of the tests (the instance named by TASKFLEET_TEST_CLUSTER, `test` by default, started when it isn't up), and the product installed on it once."""
+"""The cluster of the tests (`tests/lanes.py` says which; started when it isn't up), and the product installed on it once."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,13 +11,13 @@ from tests.cluster.local.backends import provide
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.progress import Progress
 from tests.cluster.oracles import health, healthy
+from tests.lanes import cluster_of_lane
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """A running cluster. It is left running: whoever starts the tests ends it, and a second run starts faster."""
-    name = os.environ.get("TASKFLEET_TEST_CLUSTER") or "test"
-    return provide(name, Progress())
+    return provide(cluster_of_lane(), Progress())
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from tests.cluster.local.namespaces import COVERED
 from tests.cluster.local.processes import all_records, start_time
 from tests.cluster.local.progress import Progress
 from tests.cluster.local.registry import registry_answers
+from tests.lanes import cluster_of_lane
 
 pytestmark = pytest.mark.skipif(docker_answers(), reason="a Docker engine answers: clusters are kind's here, not ours to take down")
 
@@ -104,7 +105,7 @@ def _ended() -> Iterator[None]:
 
 
 def test_nothing_remains_after_down_and_a_neighbour_is_not_disturbed() -> None:
-    neighbour = find(os.environ.get("TASKFLEET_TEST_CLUSTER") or "test")
+    neighbour = find(cluster_of_lane())
     before = machine()
     instance = up(NAME, Progress())
     started = all_records(instance)

@@ -5,15 +5,24 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.api import POD, Object, condition, eventually
+from taskfleet import names
+from tests.cluster.api import POD, SERVICE, Object, condition, eventually
 from tests.cluster.disturbance import all_ready, pods
 from tests.cluster.fleet import Artifact, Fleet, Tenant
 from tests.cluster.load import constant_load
+from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import ready
 from tests.cluster.story import tell
 
 REPLICAS = 2
 RATE = 10.0
+LOOK_UP = """
+import socket, sys
+try:
+    print(*{answer[4][0] for answer in socket.getaddrinfo(sys.argv[1], None)})
+except OSError as error:
+    print(error)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +35,13 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(fleet: Fleet) -> Iterator[Team]:
+def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
     artifact = fleet.artifact("peers")
     with fleet.tenant("peers") as tenant:
         tenant.apply("vendor", artifact, scaling={"minReplicas": REPLICAS})
-        all_ready(fleet.api, tenant.namespace, REPLICAS)
+        started = all_ready(fleet.api, tenant.namespace, REPLICAS)
         (task,) = ready(fleet.api, tenant.namespace)
+        all_named(fleet, cluster, started)
         fleet.unpush(artifact)
         yield Team(tenant, artifact, since(task))
 
@@ -55,6 +65,25 @@ def test_pod_in_the_place_of_the_only_one_has_the_last_copy_from_it(fleet: Fleet
     ready(fleet.api, tenant.namespace)
     answer = tenant.chat("vendor")
     assert (answer.status, team.artifact.mark in answer.text) == (200, True)
+
+
+def all_named(fleet: Fleet, cluster: Cluster, started: list[Object]) -> None:
+    """Returns when the cluster's DNS gives each of these pods the addresses of all: after an outage of the API server it may need half a minute to hear of new pods."""
+    namespace = started[0]["metadata"]["namespace"]
+    (service,) = (
+        found for one in fleet.api.list(SERVICE, namespace) if (found := one["metadata"]["name"]).endswith(names.peers_service(""))
+    )
+
+    addresses = {pod["status"]["podIP"] for pod in started}
+
+    def named() -> bool:
+        for pod in started:
+            where = ["-n", namespace, pod["metadata"]["name"], "-c", "agent"]
+            told = cluster.kubectl("exec", *where, "--", "python3", "-c", LOOK_UP, f"{service}.{namespace}.svc")
+            assert set(told.split()) == addresses, told
+        return True
+
+    eventually(named, what=f"DNS names the pods behind {service}", within=120, describe=lambda: tell(fleet.api, namespace))
 
 
 def replaced(fleet: Fleet, tenant: Tenant, count: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local.instance import REPOSITORY
+from tests.lanes import cluster_of_lane, clusters_of_lanes
 from tests.tiers import BESIDE, Count, count_of, grouped
 
 REPORT = """<?xml version="1.0"?>
@@ -50,3 +51,13 @@ def test_tier_that_crashed_is_a_failure_whatever_its_report_says(status: int, co
 )
 def test_tiers_that_go_together_run_at_the_same_time(tiers: list[str], groups: list[tuple[str, ...]]) -> None:
     assert grouped(tiers) == groups
+
+
+@pytest.mark.parametrize(("lane", "cluster"), [("", "test"), ("gw0", "test-gw0"), ("gw1", "test-gw1")])
+def test_every_lane_has_a_cluster_of_its_own_and_all_of_them_are_taken_down(
+    monkeypatch: pytest.MonkeyPatch, lane: str, cluster: str
+) -> None:
+    monkeypatch.delenv("TASKFLEET_TEST_CLUSTER", raising=False)
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", lane)
+    assert cluster_of_lane() == cluster
+    assert cluster in clusters_of_lanes("test", 2)

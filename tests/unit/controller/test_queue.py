@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -127,7 +126,6 @@ async def test_failures_are_tried_again_with_growing_pauses_and_a_success_forget
         if outcome is not None:
             raise outcome
 
-    logging.getLogger("taskfleet").setLevel(logging.CRITICAL)
     async with running(work) as queue:
         queue.add("a")
         await until(lambda: not outcomes)
