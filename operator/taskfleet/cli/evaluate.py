@@ -17,7 +17,7 @@ from rich.console import Console
 from taskfleet.api.evaluation import Measured
 from taskfleet.api.taskmodel import Evaluation, Metric
 from taskfleet.cli.evaluation_table import show
-from taskfleet.planning.gate_policy import objection
+from taskfleet.planning.rollout.gate_policy import objection
 
 app = typer.Typer(no_args_is_help=True, help="Measure models on a golden set.")
 

@@ -19,13 +19,13 @@ from taskfleet.controller.devicetime import DeviceTime
 from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
 from taskfleet.logs import fields
-from taskfleet.planning.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
-from taskfleet.planning.awake import awake_because
-from taskfleet.planning.demand import PoolDemand
-from taskfleet.planning.demandhistory import DemandHistory
-from taskfleet.planning.devicetime import holds_device
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
-from taskfleet.planning.scalingstatus import seconds_until_told
+from taskfleet.planning.scaling.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
+from taskfleet.planning.scaling.awake import awake_because
+from taskfleet.planning.scaling.demand import PoolDemand
+from taskfleet.planning.scaling.demandhistory import DemandHistory
+from taskfleet.planning.scaling.devicetime import holds_device
+from taskfleet.planning.scaling.status import seconds_until_told
 from taskfleet.planning.snapshot import AgentView, PodView, ResolutionFailure
 from taskfleet.resources.observed import pod_view
 

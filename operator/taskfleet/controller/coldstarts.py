@@ -11,7 +11,7 @@ from taskfleet.api.modelpool import ModelPool, StartStatus
 from taskfleet.controller import metrics
 from taskfleet.controller.keys import PoolKey
 from taskfleet.logs import fields
-from taskfleet.planning.coldstart import StartWatch, latest
+from taskfleet.planning.scaling.coldstart import StartWatch, latest
 from taskfleet.planning.snapshot import AgentView, PodView
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from taskfleet.api.measurements import HEARTBEAT_SECONDS, MeasurementBatch, TaskDemand
 from taskfleet.controller.counter_history import CounterHistory, Levels
 from taskfleet.controller.keys import TaskKey
-from taskfleet.planning.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
+from taskfleet.planning.scaling.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
 
 # A gateway that has said nothing for so long is not heard, whatever its connection looks like.
 SILENT_SECONDS = 2 * HEARTBEAT_SECONDS

@@ -17,8 +17,8 @@ from taskfleet.controller.queue import RetryError
 from taskfleet.controller.writer import Writer
 from taskfleet.kube.resources import CONFIG_MAPS
 from taskfleet.logs import fields
-from taskfleet.planning.demand import PoolDemand
-from taskfleet.planning.demandhistory import Day, DemandHistory, read, written
+from taskfleet.planning.scaling.demand import PoolDemand
+from taskfleet.planning.scaling.demandhistory import Day, DemandHistory, read, written
 from taskfleet.resources.demandrecord import data_of, demand_record
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from taskfleet.controller.keys import PoolKey, TaskKey
-from taskfleet.planning.devicetime import shared
+from taskfleet.planning.scaling.devicetime import shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from taskfleet.kube.resources import DEPLOYMENTS, MODEL_POOLS, SERVICES
 from taskfleet.logs import fields
 from taskfleet.planning import pool as planning
 from taskfleet.planning.plans import PoolPlan
-from taskfleet.planning.scalingstatus import is_wake_up
+from taskfleet.planning.scaling.status import is_wake_up
 from taskfleet.planning.snapshot import PoolSnapshot, Refusal
 from taskfleet.resources.observed import deployment_view, pod_view
 from taskfleet.resources.pool import children

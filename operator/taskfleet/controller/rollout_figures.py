@@ -5,7 +5,7 @@ from datetime import datetime
 from taskfleet.api.taskmodel import RolloutStatus, TaskModelStatus
 from taskfleet.controller import metrics
 from taskfleet.planning.plans import TaskPlan
-from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout.phase import RolloutPhase
 
 _ENDS = {RolloutPhase.DONE.value, RolloutPhase.REJECTED.value}
 

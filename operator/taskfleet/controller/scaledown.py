@@ -18,8 +18,8 @@ from taskfleet.controller.keys import PoolKey
 from taskfleet.controller.writer import RefusedError, Writer
 from taskfleet.kube.resources import PODS
 from taskfleet.logs import fields
-from taskfleet.planning import scaledown as planning
-from taskfleet.planning.scaledown import PodLoad
+from taskfleet.planning.scaling import scaledown as planning
+from taskfleet.planning.scaling.scaledown import PodLoad
 from taskfleet.planning.snapshot import DeploymentView, PodView
 from taskfleet.resources.deletion_cost import deletion_cost
 

@@ -11,8 +11,9 @@ from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import ModelPool
 from taskfleet.api.servingclass import NamespaceSelector, ServingClass
 from taskfleet.api.taskmodel import Metric, TaskModel
-from taskfleet.planning import schedules, servingclass
+from taskfleet.planning import servingclass
 from taskfleet.planning.claims import claim_of
+from taskfleet.planning.scaling import schedules
 from taskfleet.planning.schematext import fault
 
 SUPPORTED_SCHEMES = ("oci", "https", "s3", "gs", "hf", "pvc")

@@ -14,8 +14,8 @@ from taskfleet.api.modelpool import Member, MemberState, MemberStatus
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.conditions import known, shortened
 from taskfleet.planning.desired import engine_name_of
-from taskfleet.planning.sleep import is_asleep, is_waking
-from taskfleet.planning.slots import in_words
+from taskfleet.planning.rollout.slots import in_words
+from taskfleet.planning.scaling.sleep import is_asleep, is_waking
 from taskfleet.planning.snapshot import PoolSnapshot
 
 _MAX_MESSAGE = 1024

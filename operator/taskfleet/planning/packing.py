@@ -4,7 +4,7 @@ First fit by packing key: a task goes to the first pool that has room, and a new
 more than a tidy fleet. All revisions of a task are on the pool that has the first of them.
 
 Room is counted twice: tasks against `adapters.maxPerPool`, and adapters that an engine is told to hold against `maxPerPool + candidateSlots`. A candidate without a digest
-costs nothing, so a broken source never takes a slot from its neighbours. Candidates get slots in the order in which their revisions were made (`slots`).
+costs nothing, so a broken source never takes a slot from its neighbours. Candidates get slots in the order in which their revisions were made (`rollout.slots`).
 """
 
 from collections import defaultdict
@@ -15,11 +15,11 @@ from taskfleet import names
 from taskfleet.api.modelpool import Member, ModelPool, ModelPoolSpec
 from taskfleet.api.servingclass import AdapterLimits, Autoscaler, ServingClass
 from taskfleet.api.taskmodel import Isolation, Scaling
-from taskfleet.planning import replicas
-from taskfleet.planning.contention import contention, has_digest
 from taskfleet.planning.packing_key import PackingKey
 from taskfleet.planning.plans import Owner, PackingPlan, PoolDeletion, PoolDraft
-from taskfleet.planning.slots import Contender, allot, in_words
+from taskfleet.planning.rollout.contention import contention, has_digest
+from taskfleet.planning.rollout.slots import Contender, allot, in_words
+from taskfleet.planning.scaling import replicas
 from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
 from taskfleet.planning.wanted import Wanted, wanted
 

@@ -11,15 +11,15 @@ from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import ModelPool, ModelPoolStatus
 from taskfleet.api.servingclass import Autoscaler
 from taskfleet.planning import servingclass
-from taskfleet.planning.coldstart import later_start
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged, summary_of
 from taskfleet.planning.desired import desired_state
 from taskfleet.planning.members import member_statuses
 from taskfleet.planning.plans import PoolPlan
 from taskfleet.planning.podtrouble import Trouble, trouble
 from taskfleet.planning.resolution import resolutions
-from taskfleet.planning.scalingstatus import scaling_events, scaling_status
-from taskfleet.planning.sleep import is_asleep, is_waking
+from taskfleet.planning.scaling.coldstart import later_start
+from taskfleet.planning.scaling.sleep import is_asleep, is_waking
+from taskfleet.planning.scaling.status import scaling_events, scaling_status
 from taskfleet.planning.snapshot import PoolSnapshot
 
 

@@ -12,7 +12,7 @@ from taskfleet import names
 from taskfleet.api.revision import Outcome, TaskModelRevision, TaskModelRevisionSpec
 from taskfleet.api.taskmodel import Override, Rollout, Task, TaskModel
 from taskfleet.planning.plans import RevisionDraft
-from taskfleet.planning.verbs import verbs_for
+from taskfleet.planning.rollout.verbs import verbs_for
 
 HASH_LENGTH = 10
 _DEFAULT_OVERRIDES = frozenset(Task().allow_overrides)

@@ -6,10 +6,10 @@ from datetime import datetime
 from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.revision import Outcome, TaskModelRevision, TaskModelRevisionStatus, Verdict
 from taskfleet.planning.conditions import Finding, Outlook, Summary, known, merged, shortened, summary_of, timestamp
-from taskfleet.planning.gate_policy import verdict_in_words
 from taskfleet.planning.placement import Placement
 from taskfleet.planning.revisions import Phase
-from taskfleet.planning.rollout_situation import Step
+from taskfleet.planning.rollout.gate_policy import verdict_in_words
+from taskfleet.planning.rollout.situation import Step
 
 _MAX_MESSAGE = 1024
 

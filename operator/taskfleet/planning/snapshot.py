@@ -14,8 +14,8 @@ from taskfleet.api.modelpool import ModelPool, StartStatus
 from taskfleet.api.revision import TaskModelRevision
 from taskfleet.api.servingclass import ServingClass
 from taskfleet.api.taskmodel import TaskModel, TrafficTarget
-from taskfleet.planning.autoscaling import ScalingDecision
 from taskfleet.planning.packing_key import PackingKey
+from taskfleet.planning.scaling.autoscaling import ScalingDecision
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from taskfleet.planning.admission import Admission
 from taskfleet.planning.conditions import Finding, Outlook, Summary, known, summary_of
 from taskfleet.planning.placement import Placement
 from taskfleet.planning.revisionstatus import adapter_finding
-from taskfleet.planning.rollout_phase import RolloutPhase
-from taskfleet.planning.rollout_situation import Rejection, Step
+from taskfleet.planning.rollout.phase import RolloutPhase
+from taskfleet.planning.rollout.situation import Rejection, Step
+from taskfleet.planning.scaling.sleep import OUT_OF_SLEEP
 from taskfleet.planning.servingclass import without_effect
-from taskfleet.planning.sleep import OUT_OF_SLEEP
 from taskfleet.planning.snapshot import Refusal
 
 

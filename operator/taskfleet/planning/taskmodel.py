@@ -10,19 +10,19 @@ from taskfleet.api.taskmodel import RevisionReference, TaskModel, TaskModelStatu
 from taskfleet.planning import revisions
 from taskfleet.planning.admission import Admission, admit
 from taskfleet.planning.conditions import Finding, events_between, find, known, merged, shortened, summary_of
-from taskfleet.planning.gate import unneeded_jobs
 from taskfleet.planning.packing_key import PackingKey, key_of, key_of_pool
 from taskfleet.planning.placement import Placement, placement_in, placement_on, placements
 from taskfleet.planning.plans import Event, TaskPlan
 from taskfleet.planning.revisionstatus import revision_statuses
-from taskfleet.planning.rollout import rollout_status, step
-from taskfleet.planning.rollout_events import rollout_events
-from taskfleet.planning.rollout_phase import RolloutPhase
-from taskfleet.planning.rollout_situation import Rejection, Situation, Step
+from taskfleet.planning.rollout.events import rollout_events
+from taskfleet.planning.rollout.gate import unneeded_jobs
+from taskfleet.planning.rollout.machine import rollout_status, step
+from taskfleet.planning.rollout.phase import RolloutPhase
+from taskfleet.planning.rollout.situation import Rejection, Situation, Step
+from taskfleet.planning.rollout.verbs import Verbs, verbs_for
 from taskfleet.planning.snapshot import TaskSnapshot
 from taskfleet.planning.taskconditions import Standing, findings
 from taskfleet.planning.traffic import present_traffic
-from taskfleet.planning.verbs import Verbs, verbs_for
 
 # How often gateways are asked while a switch is not known to all of them.
 DRAIN_POLL_SECONDS = 0.5

@@ -12,7 +12,7 @@ from taskfleet.api.taskmodel import TaskModel
 from taskfleet.planning import revisions
 from taskfleet.planning.admission import Admission, admit
 from taskfleet.planning.packing_key import PackingKey, key_of
-from taskfleet.planning.rollout_phase import RolloutPhase
+from taskfleet.planning.rollout.phase import RolloutPhase
 from taskfleet.planning.snapshot import PackingSnapshot, PackingTask
 
 

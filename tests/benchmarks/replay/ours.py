@@ -10,8 +10,8 @@ from taskfleet.api.measurements import CHANGES_SECONDS
 from taskfleet.api.modelpool import ModelPool, ModelPoolSpec
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Base, Scaling
-from taskfleet.planning.autoscaling import ScalingMemory, ScalingSnapshot, decide
-from taskfleet.planning.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
+from taskfleet.planning.scaling.autoscaling import ScalingMemory, ScalingSnapshot, decide
+from taskfleet.planning.scaling.demand import FAST_WINDOW_SECONDS, PoolDemand, TaskDemandView
 from tests.benchmarks.replay.rules import Demand, Observation, Target, TaskDemand, Window
 
 BEGINNING = datetime(2023, 11, 16, 18, 15, tzinfo=UTC)

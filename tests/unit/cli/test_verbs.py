@@ -6,7 +6,7 @@ from taskfleet import names
 from taskfleet.api.taskmodel import Base
 from taskfleet.cli.rollout.verbs import Already, Order, Refused, Verb, decide
 from taskfleet.cli.rollout.view import View
-from taskfleet.planning.verbs import FULL, Verbs, verbs_for
+from taskfleet.planning.rollout.verbs import FULL, Verbs, verbs_for
 from tests.unit.cli.views import paused, rejected, stepping, version, view, with_annotation
 from tests.unit.planning.builders import NOW
 

@@ -16,8 +16,8 @@ from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, ScalingKey, TaskKey
 from taskfleet.controller.writer import Writer
 from taskfleet.kube.resources import MODEL_POOLS, PODS, SERVING_CLASSES, TASK_MODELS
-from taskfleet.planning.demand import PoolDemand, TaskDemandView
 from taskfleet.planning.packing_key import PackingKey, key_of_pool
+from taskfleet.planning.scaling.demand import PoolDemand, TaskDemandView
 from taskfleet.planning.snapshot import AgentView, ResolutionFailure
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, body, pool, task_model

@@ -6,7 +6,7 @@ from taskfleet.api.modelpool import StartPhase
 from taskfleet.controller.coldstarts import ColdStarts
 from taskfleet.controller.keys import PoolKey
 from tests.unit.planning.builders import key_for, pool_of, task_model
-from tests.unit.planning.test_coldstart import heard, started, starting
+from tests.unit.planning.scaling.test_coldstart import heard, started, starting
 
 # A class that no other test has figures of.
 POOL = pool_of(key=key_for(task_model("total"), "watched"))

@@ -10,8 +10,8 @@ from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.controller.demand import GatewayDemand
 from taskfleet.controller.keys import TaskKey
-from taskfleet.planning.autoscaling import ScalingMemory, ScalingSnapshot, decide
-from taskfleet.planning.demand import PoolDemand, TaskDemandView
+from taskfleet.planning.scaling.autoscaling import ScalingMemory, ScalingSnapshot, decide
+from taskfleet.planning.scaling.demand import PoolDemand, TaskDemandView
 from tests.unit.planning.builders import key_for, pool_of, task_model
 
 BEGIN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -11,8 +11,8 @@ from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.writer import Writer
 from taskfleet.kube.errors import ForbiddenError
 from taskfleet.kube.resources import CONFIG_MAPS, TASK_MODELS
-from taskfleet.planning.demand import PoolDemand, TaskDemandView
-from taskfleet.planning.demandhistory import DemandHistory
+from taskfleet.planning.scaling.demand import PoolDemand, TaskDemandView
+from taskfleet.planning.scaling.demandhistory import DemandHistory
 from tests.unit.controller.api_server import MemoryApiServer
 from tests.unit.controller.objects import Json, body, task_model
 

@@ -12,7 +12,7 @@ from taskfleet.controller.fleet import Fleet
 from taskfleet.controller.keys import PoolKey, TaskKey
 from taskfleet.controller.metrics import FleetCollector
 from taskfleet.kube.resources import MODEL_POOLS
-from taskfleet.planning.devicetime import holds_device
+from taskfleet.planning.scaling.devicetime import holds_device
 from taskfleet.planning.snapshot import PodView
 from tests.unit.controller.objects import body, pool
 

@@ -9,9 +9,9 @@ import yaml
 from lupa.lua51 import LuaRuntime
 
 from taskfleet.api.conditions import Condition
-from tests.unit.planning import test_rollout_stories as stories
 from tests.unit.planning.builders import digest
 from tests.unit.planning.fleet import Fleet
+from tests.unit.planning.rollout import test_stories as stories
 
 EXAMPLE = Path(__file__).parents[3] / "examples/argocd/health.yaml"
 TASK = "total"

@@ -7,8 +7,8 @@ from enum import IntEnum, StrEnum
 from taskfleet.api.conditions import ConditionType
 from taskfleet.cli.rollout.view import View
 from taskfleet.planning.revisions import Phase, living, previous_name, target_name
-from taskfleet.planning.rollout_phase import RolloutPhase
-from taskfleet.planning.verbs import verbs_for
+from taskfleet.planning.rollout.phase import RolloutPhase
+from taskfleet.planning.rollout.verbs import verbs_for
 
 
 class ExitCode(IntEnum):

@@ -13,9 +13,9 @@ from taskfleet.api.conditions import Reason
 from taskfleet.api.taskmodel import Rollout, RolloutStatus, Strategy
 from taskfleet.cli.rollout.view import View
 from taskfleet.planning.revisions import Phase, living, previous_name, target_name, why_nothing_before
-from taskfleet.planning.rollout_phase import RolloutPhase
-from taskfleet.planning.rollout_steps import steps_of
-from taskfleet.planning.verbs import verbs_for
+from taskfleet.planning.rollout.phase import RolloutPhase
+from taskfleet.planning.rollout.steps import steps_of
+from taskfleet.planning.rollout.verbs import verbs_for
 
 
 class Verb(StrEnum):
