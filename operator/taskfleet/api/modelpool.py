@@ -104,9 +104,9 @@ class ScalingReason(StrEnum):
     RAISED = "Raised"  # raised: the stable window needs more
     LOWERED = "Lowered"  # lowered: less was needed throughout the delay
     STARTING = "Starting"  # more waits than there are pods for; pods for all that arrives are starting
-    AT_MINIMUM = "AtMinimum"  # less is needed than minReplicas
-    SCHEDULED = "Scheduled"  # less is needed than a schedule of a task asks for
-    FORECAST = "Forecast"  # less is needed now than is usual at this time of day
+    AT_MINIMUM = "AtMinimum"  # no more is needed than minReplicas
+    SCHEDULED = "Scheduled"  # no more is needed than a schedule of a task asks for
+    FORECAST = "Forecast"  # no more is needed now than is usual at this time of day
     AT_MAXIMUM = "AtMaximum"  # more is needed than maxReplicas
     DOWN_DELAYED = "DownDelayed"  # less is needed, but not for scaleDownDelaySeconds yet
     DOWN_LIMITED = "DownLimited"  # less is needed, but no more pods may go this minute

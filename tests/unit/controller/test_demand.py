@@ -179,7 +179,9 @@ def test_eight_pods_that_share_the_work_of_one_go_down_to_one(world: _World) -> 
         decision = decide(snapshot, memory, now=world.now)
         memory, present = decision.memory, decision.replicas
     assert present == 1
-    assert decision.message == "16.0 requests at a time over 60 s need 1.00 pods"
+    assert decision.message == (
+        "minReplicas of ServingClass l4 keeps 1; 16.0 requests at a time over the last 60 s need 1.00 pods at targetConcurrency 16"
+    )
 
 
 def test_a_burst_after_a_quiet_hour_is_a_burst(world: _World) -> None:

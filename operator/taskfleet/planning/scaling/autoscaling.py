@@ -16,12 +16,14 @@ from taskfleet.planning.scaling.demand import PoolDemand
 from taskfleet.planning.scaling.demandhistory import DemandHistory
 from taskfleet.planning.scaling.floor import Floor
 from taskfleet.planning.scaling.forecast import Pattern, forecast_floor, next_quarter, pattern
+from taskfleet.planning.scaling.look import Look
 from taskfleet.planning.scaling.need import Need, need_of, pods_above
 from taskfleet.planning.scaling.replicas import Bounds, TaskScaling, bounds_of, floor_of, scaling_of
-from taskfleet.planning.scaling.rules import RULES, Answer, Look, in_words
+from taskfleet.planning.scaling.rules import RULES, Answer
 from taskfleet.planning.scaling.schedules import Timetable, timetable
 from taskfleet.planning.scaling.stabilization import History
 from taskfleet.planning.scaling.warmup import Warmup
+from taskfleet.planning.scaling.words import fewest_by, in_words, most_by, sentence
 
 LOOK_AGAIN_SECONDS = 1.0
 # Where another autoscaler decides.
@@ -78,7 +80,7 @@ def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -
     return ScalingDecision(
         replicas=answer.replicas,
         reason=answer.reason,
-        message=answer.message,
+        message=sentence(look.present, answer.replicas, answer.signal, answer.limit, holder=answer.holder),
         memory=ScalingMemory(history=look.history, warmup=warmup, timetables=timetables, patterns=patterns),
         floor=look.floor[1].told(look.floor[0]) if look.floor is not None else None,
         edge=_edge(timetables, patterns, now),
@@ -137,10 +139,12 @@ def _look(
     load = need_of(demand, wishes, known, window_seconds=window, tolerance=tolerance) if demand is not None else Need()
     spare = scaling.spare_replicas if any(not wish.frozen for wish in wishes.values()) else 0
     need = load.with_spare(spare, most=bounds.most)
-    lower = max(pods_above(need.fast), pods_above(need.stable)) if _is_known(snapshot, now) else present
+    is_known = _is_known(snapshot, now)
+    lower = max(pods_above(need.fast), pods_above(need.stable)) if is_known else present
     history = memory.history.looked(needed=lower, had=present, delay_seconds=scaling.scale_down_delay_seconds, now=now)
     return Look(
         present=present,
+        serving_class=snapshot.pool.spec.serving_class_name,
         scaling=scaling,
         demand=demand,
         awake_because=snapshot.awake_because,
@@ -159,6 +163,7 @@ def _look(
         ),
         history=history,
         lower=lower,
+        is_known=is_known,
         is_first=history.is_first(now),
         now=now,
     )
@@ -172,13 +177,13 @@ def _is_known(snapshot: ScalingSnapshot, now: datetime) -> bool:
 
 def _external(snapshot: ScalingSnapshot) -> ScalingDecision:
     """Its memory is forgotten: whoever comes back from there has seen nothing."""
-    present = snapshot.pool.spec.replicas
-    asleep = present == 0 and snapshot.awake_because
+    spec = snapshot.pool.spec
+    asleep = spec.replicas == 0 and snapshot.awake_because
     waits = f"; it is at zero, and {snapshot.awake_because}" if asleep else ""
     return ScalingDecision(
-        replicas=present,
+        replicas=spec.replicas,
         reason=ScalingReason.EXTERNAL,
-        message=f"another autoscaler writes the replicas{waits}",
+        message=f"another autoscaler writes the replicas (autoscaler of ServingClass {spec.serving_class_name}){waits}",
         memory=ScalingMemory(),
         look_again_seconds=LOOK_AGAIN_EXTERNAL_SECONDS,
     )
@@ -191,34 +196,35 @@ def _at_rest(answer: Answer, look: Look) -> Answer:
     if answer.replicas == look.resting:
         raised = answer.reason in {ScalingReason.STEP, ScalingReason.RAISED}
         return replace(answer, reason=ScalingReason.SPARE) if raised else answer
-    message = f"kept at {look.resting}: {in_words(look)}" if look.present else f"woken from zero: {look.resting} kept spare"
-    return Answer(look.resting, ScalingReason.SPARE, message)
+    holder = f"spareReplicas of ServingClass {look.serving_class} keeps {look.resting}"
+    return Answer(replicas=look.resting, reason=ScalingReason.SPARE, signal=_load(look, spare=False), holder=holder)
 
 
 def _bounded(answer: Answer, look: Look) -> Answer:
     """Within the bounds, and awake where it must be; says which of them held."""
     if answer.replicas > look.bounds.most:
-        return replace(
-            answer,
-            replicas=look.bounds.most,
-            reason=ScalingReason.AT_MAXIMUM,
-            message=f"at maxReplicas {look.bounds.most}: {answer.message}",
-        )
-    if answer.replicas >= look.fewest:
+        holder = f"{most_by(look.wishes, look.bounds, look.serving_class)} allows {look.bounds.most}"
+        return Answer(replicas=look.bounds.most, reason=ScalingReason.AT_MAXIMUM, signal=answer.signal, holder=holder)
+    # As much as a bound asks for, and no more needed: then the bound is what will still hold when requests cease, and they come and go.
+    by_a_bound = answer.reason is ScalingReason.STEADY and answer.replicas == look.bounds.fewest and look.seen <= answer.replicas
+    if answer.replicas >= look.fewest and not by_a_bound:
         return answer
     if look.bounds.fewest == 0:
-        return replace(answer, replicas=1, reason=ScalingReason.KEPT_AWAKE, message=f"kept at 1: {look.awake_because}")
-    if look.bounds.frozen:
-        return replace(
-            answer,
-            replicas=look.fewest,
-            reason=ScalingReason.FROZEN,
-            message=f"kept at {look.fewest}: a suspended or unreadable task holds it",
-        )
-    if look.floor is not None:
+        return Answer(replicas=1, reason=ScalingReason.KEPT_AWAKE, signal=look.awake_because, limit=_load(look))
+    reason, holder = _holder(look)
+    return Answer(replicas=look.fewest, reason=reason, signal=_load(look), holder=holder)
+
+
+def _holder(look: Look) -> tuple[ScalingReason, str]:
+    """Who asks for the fewest pods."""
+    if look.floor is not None and not look.bounds.frozen:
         task, floor = look.floor
-        why = floor.in_words(task, now=look.now)
-        message = f"{why}: {answer.message}" if look.present else why
         reason = ScalingReason.SCHEDULED if floor.source is FloorSource.SCHEDULE else ScalingReason.FORECAST
-        return replace(answer, replicas=look.fewest, reason=reason, message=message)
-    return replace(answer, replicas=look.fewest, reason=ScalingReason.AT_MINIMUM, message=f"at minReplicas {look.fewest}: {answer.message}")
+        return reason, floor.in_words(task, now=look.now)
+    holder = f"{fewest_by(look.wishes, look.bounds, look.serving_class)} keeps {look.fewest}"
+    return ScalingReason.FROZEN if look.bounds.frozen else ScalingReason.AT_MINIMUM, holder
+
+
+def _load(look: Look, *, spare: bool = True) -> str:
+    """What is asked for, as far as anybody hears it."""
+    return in_words(look, spare=spare) if look.demand is not None else "no gateway is heard yet"

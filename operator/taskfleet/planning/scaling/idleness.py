@@ -1,24 +1,32 @@
 """May the last pod go? Only if every task of the pool is known to have been idle for as long as it asks for."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from taskfleet.planning.scaling.demand import PoolDemand
 from taskfleet.planning.scaling.replicas import TaskScaling
 
 
-def idle_left(demand: PoolDemand, wishes: Mapping[str, TaskScaling], *, now: datetime) -> tuple[float, str]:
-    """In how many seconds all will have been idle long enough, and the task that it takes longest; (0, "") where they are.
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """In how many seconds all will have been idle long enough, 0 where they are, and the task that it takes longest."""
 
-    Nobody can say what was asked before demand was known, so the time counts from then at the earliest.
-    """
+    seconds: float = 0.0
+    task: str = ""
+    since_heard: bool = False  # its time counts from when demand was known, not from its last request
+
+
+def idle_left(demand: PoolDemand, wishes: Mapping[str, TaskScaling], *, now: datetime) -> Idleness:
+    """Nobody can say what was asked before demand was known, so the time counts from then at the earliest."""
     last = {view.task: view.last_request_at for view in demand.tasks}
-    left = {}
+    found = []
     for task, wish in sorted(wishes.items()):
-        since = max(demand.heard_since, last.get(task) or demand.heard_since)
-        left[task] = wish.idle_seconds - (now - since).total_seconds()
-    task = max(left, key=lambda task: left[task], default="")
-    return (left[task], task) if task and left[task] > 0 else (0.0, "")
+        asked = last.get(task)
+        since = max(demand.heard_since, asked or demand.heard_since)
+        found.append(Idleness(wish.idle_seconds - (now - since).total_seconds(), task, asked is None or asked < demand.heard_since))
+    longest = max(found, key=lambda idleness: idleness.seconds, default=Idleness())
+    return longest if longest.seconds > 0 else Idleness()
 
 
 def is_busy(demand: PoolDemand) -> bool:

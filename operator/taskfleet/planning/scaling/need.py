@@ -25,10 +25,15 @@ class Need:
     arriving: float = 0.0
     requests_fast: float = 0.0  # requests at a time
     requests_stable: float = 0.0
+    # As `fast` and `stable`, if no task had a maximum.
+    asked_fast: float = 0.0
+    asked_stable: float = 0.0
+    target: int | None = None  # the tasks' targetConcurrency, where all that are asked for have the same
     held: int = 0  # requests
-    greatest: str = ""  # the task with the largest share
-    # A task that its maxReplicas keeps from more: by what is there now, and by `arriving`.
+    greatest: str = ""  # the task that asks for most
+    # A task that its maxReplicas keeps from more: by what is there now, by the stable window, and by `arriving`.
     capped: str = ""
+    capped_stable: str = ""
     capped_arriving: str = ""
 
     def with_spare(self, spare: int, *, most: int) -> "Need":
@@ -51,16 +56,23 @@ def need_of(
     """The need of the pool's tasks. `seconds_per_request` is what an answer takes where no request waits, by task, as far as it is known."""
     views = [view for view in demand.tasks if view.task in wishes]
     shares = {view.task: _pods(now_of(view), wishes[view.task], tolerance) for view in views}
+    targets = {wishes[view.task].target for view in views if now_of(view) or view.stable}
+    stable = {view.task: _pods(view.stable, wishes[view.task], tolerance) for view in views}
     arriving = {view.task: _pods(_explained(view, seconds_per_request, window_seconds), wishes[view.task], tolerance) for view in views}
+    asked = {view.task: now_of(view) / wishes[view.task].target for view in views}
     return Need(
         fast=sum(shares.values()),
-        stable=sum(_pods(view.stable, wishes[view.task], tolerance) for view in views),
+        stable=sum(stable.values()),
         arriving=sum(arriving.values()),
         requests_fast=sum(now_of(view) for view in views),
         requests_stable=sum(view.stable for view in views),
+        asked_fast=sum(asked.values()),
+        asked_stable=sum(view.stable / wishes[view.task].target for view in views),
+        target=targets.pop() if len(targets) == 1 else None,
         held=sum(view.held for view in views),
-        greatest=max(sorted(shares), key=lambda task: shares[task], default=""),
+        greatest=max(sorted(asked), key=lambda task: asked[task], default=""),
         capped=_capped(shares, wishes, tolerance),
+        capped_stable=_capped(stable, wishes, tolerance),
         capped_arriving=_capped(arriving, wishes, tolerance),
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
@@ -10,12 +11,23 @@ from taskfleet.planning.scaling.floor import Floor
 MAX_REPLICAS = 256
 
 
+class Origin(Enum):
+    """Who says how few or how many pods a task may have."""
+
+    TASK = auto()
+    CLASS = auto()  # its default
+    WISH = auto()  # of the most alone: what the task asks for at least is more than the class's default
+    FROZEN = auto()  # nobody: there are so many
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScaling:
     """How one task is scaled, with nothing left open."""
 
     fewest: int
     most: int
+    fewest_by: Origin = Origin.TASK
+    most_by: Origin = Origin.TASK
     target: int  # requests at a time that a pod is to have
     idle_seconds: int
     frozen: bool = False  # suspended or unreadable: it keeps what there is
@@ -47,6 +59,8 @@ def scaling_of(scaling: Scaling | None, defaults: ScalingDefaults, *, present: i
             target=defaults.target_concurrency,
             idle_seconds=defaults.idle_seconds,
             frozen=True,
+            fewest_by=Origin.FROZEN,
+            most_by=Origin.FROZEN,
         )
     fewest = defaults.min_replicas if scaling.min_replicas is None else scaling.min_replicas
     asked = max((scaling.min_replicas or 0, *(schedule.min_replicas for schedule in scaling.schedules)))
@@ -57,10 +71,18 @@ def scaling_of(scaling: Scaling | None, defaults: ScalingDefaults, *, present: i
     return TaskScaling(
         fewest=min(fewest, most) if raised is None else raised.replicas,
         most=most,
+        fewest_by=Origin.CLASS if scaling.min_replicas is None else Origin.TASK,
+        most_by=_most_by(scaling, defaults, asked),
         target=defaults.target_concurrency if scaling.target_concurrency is None else scaling.target_concurrency,
         idle_seconds=defaults.idle_seconds if scaling.idle_seconds is None else scaling.idle_seconds,
         floor=raised,
     )
+
+
+def _most_by(scaling: Scaling, defaults: ScalingDefaults, asked: int) -> Origin:
+    if scaling.max_replicas is not None:
+        return Origin.TASK
+    return Origin.WISH if asked > defaults.max_replicas else Origin.CLASS
 
 
 def bounds_of(wishes: Iterable[TaskScaling]) -> Bounds:

@@ -49,6 +49,7 @@ class ScalingWorld:
     starting: list[datetime] = field(default_factory=list)
     transcript: list[str] = field(default_factory=list)
     shown: tuple[int, str] = (-1, "")
+    decision: ScalingDecision | None = None  # the last one
 
     def says(self, title: str) -> None:
         self.transcript.append(f"== {title}" if not self.transcript else f"\n== {title}")
@@ -123,7 +124,7 @@ class ScalingWorld:
             self.memory,
             now=self.now,
         )
-        self.memory = decision.memory
+        self.memory, self.decision = decision.memory, decision
         self._show(decision)
         self.replicas = decision.replicas
         self.ready = min(self.ready, self.replicas)

@@ -1,4 +1,4 @@
-"""How many pods a pool gets, and why, for one look or a few. Whole days are in `test_scaling_stories`."""
+"""How many pods a pool gets, and why, for one look or a few. The words are in `test_words`, whole days in `test_stories`."""
 
 from typing import Any
 
@@ -6,57 +6,12 @@ import pytest
 
 from taskfleet.api.modelpool import FloorSource, ScalingFloor, ScalingReason
 from taskfleet.api.schedules import Schedule
-from taskfleet.api.servingclass import Autoscaler, ScalingDefaults
+from taskfleet.api.servingclass import Autoscaler
 from taskfleet.api.taskmodel import Scaling
-from taskfleet.planning.scaling.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
+from taskfleet.planning.scaling.autoscaling import ScalingMemory, decide
 from taskfleet.planning.scaling.demand import PoolDemand, TaskDemandView
-from tests.unit.planning.builders import NOW, key_for, later, pool_of, task_model
-
-CLASS = ScalingDefaults(min_replicas=0, max_replicas=10, target_concurrency=10, idle_seconds=60)
-
-
-def asked(
-    requests: float, *, stable: float | None = None, held: int = 0, last: float | None = None, task: str = "total", **fields: Any
-) -> TaskDemandView:
-    """A demand that has been the same for long, where nothing else is said. `last` is in seconds from now."""
-    return TaskDemandView(
-        task=task,
-        fast=requests,
-        stable=requests if stable is None else stable,
-        held=held,
-        last_request_at=None if last is None else later(last),
-        **fields,
-    )
-
-
-def demand(*tasks: TaskDemandView, since: float = -3600, complete: bool = True, at_pods: int | None = None) -> PoolDemand:
-    return PoolDemand(tasks=tasks, heard_since=later(since), complete=complete, in_flight_at_pods=at_pods)
-
-
-def snapshot(found: PoolDemand | None, *, present: int = 1, **fields: Any) -> ScalingSnapshot:
-    pool = pool_of(key=key_for(task_model()), replicas=present)
-    given: dict[str, Any] = {"scaling": CLASS, "tasks": {"total": Scaling()}, "ready_replicas": present, **fields}
-    return ScalingSnapshot(pool=pool, demand=found, **given)
-
-
-def after(seconds: int, found: PoolDemand | None, **fields: Any) -> ScalingDecision:
-    """The decision of the last look, where the same was seen each five seconds for so long."""
-    memory, decision = ScalingMemory(), None
-    for ago in range(seconds, -1, -5):
-        decision = decide(snapshot(found, **fields), memory, now=later(-ago))
-        memory = decision.memory
-    assert decision is not None
-    return decision
-
-
-def at_once(found: PoolDemand | None, **fields: Any) -> tuple[int, ScalingReason]:
-    decision = decide(snapshot(found, **fields), ScalingMemory(), now=NOW)
-    return decision.replicas, decision.reason
-
-
-def settled(found: PoolDemand | None, **fields: Any) -> tuple[int, ScalingReason]:
-    decision = after(180, found, **fields)
-    return decision.replicas, decision.reason
+from tests.unit.planning.builders import NOW, later
+from tests.unit.planning.scaling.looks import CLASS, after, asked, at_once, demand, settled, snapshot
 
 
 class TestUp:
@@ -88,10 +43,6 @@ class TestUp:
 
     def test_demand_of_a_task_that_is_no_member_counts_nothing(self) -> None:
         assert at_once(demand(asked(100, task="other"))) == (1, ScalingReason.NOT_IDLE)
-
-    def test_message_has_signal_window_and_figures(self) -> None:
-        decision = decide(snapshot(demand(asked(35, stable=4))), ScalingMemory(), now=NOW)
-        assert decision.message == "raised from 1: 35.0 requests at a time over 6 s need 3.50 pods"
 
 
 class TestStartingPods:
@@ -182,7 +133,7 @@ class TestDown:
         assert decide(snapshot(demand(asked(10)), present=8), memory, now=later(-3)).replicas == 8
 
     def test_nothing_goes_before_demand_was_heard_for_the_stable_window(self) -> None:
-        assert settled(demand(asked(10), since=-30), present=8) == (8, ScalingReason.STEADY)
+        assert settled(demand(asked(10), since=-30), present=8) == (8, ScalingReason.DOWN_DELAYED)
 
     def test_whole_share_and_no_delay_go_at_the_second_look(self) -> None:
         hasty = CLASS.model_copy(update={"scale_down_delay_seconds": 0, "max_scale_down_percent": 100})
@@ -257,9 +208,10 @@ class TestSchedules:
     def test_message_names_schedule_task_and_end(self) -> None:
         tasks: dict[str, Scaling | None] = {"total": Scaling(schedules=[self.ACTIVE])}
         said = "schedule hours of total keeps 3 until 18:00 Etc/UTC"
-        assert decide(snapshot(demand(), tasks=tasks, present=0), ScalingMemory(), now=NOW).message == said
+        woken = decide(snapshot(demand(), tasks=tasks, present=0), ScalingMemory(), now=NOW)
+        assert woken.message == f"woken from zero to 3: {said}; no request in the last 60 s"
         decision = decide(snapshot(demand(asked(4)), tasks=tasks, present=3), ScalingMemory(), now=NOW)
-        assert decision.message == f"{said}: 4.0 requests at a time over 60 s need 0.40 pods"
+        assert decision.message == f"{said}; 4.0 requests at a time over the last 60 s need 0.40 pods at targetConcurrency 10"
 
     def test_it_is_to_be_looked_at_again_at_the_next_edge_of_any_task(self) -> None:
         tasks = {"total": Scaling(schedules=[self.ACTIVE, hours(20, 22, 1)]), "vendor": Scaling(schedules=[hours(17, 19, 1)])}
@@ -357,10 +309,6 @@ class TestExternal:
     def test_present_replicas_stay_whatever_is_asked(self, present: int) -> None:
         assert settled(demand(asked(500, held=9)), scaling=self.EXTERNAL, present=present) == (present, ScalingReason.EXTERNAL)
 
-    def test_pool_at_zero_says_what_waits_for_it(self) -> None:
-        decision = decide(snapshot(demand(), scaling=self.EXTERNAL, present=0, awake_because="x is a candidate"), ScalingMemory(), now=NOW)
-        assert decision.message == "another autoscaler writes the replicas; it is at zero, and x is a candidate"
-
     def test_what_was_seen_before_is_forgotten(self) -> None:
         memory = after(180, demand(asked(10)), present=8).memory
         external = decide(snapshot(demand(asked(10)), present=8, scaling=self.EXTERNAL), memory, now=later(1))
@@ -389,10 +337,6 @@ class TestSpare:
     )
     def test_is_beyond_what_is_asked(self, view: TaskDemandView, present: int, replicas: int, reason: ScalingReason) -> None:
         assert at_once(demand(view), present=present, scaling=self.SPARE) == (replicas, reason)
-
-    def test_is_said(self) -> None:
-        decision = decide(snapshot(demand(asked(30)), present=5, scaling=self.SPARE), ScalingMemory(), now=NOW)
-        assert decision.message == "30.0 requests at a time over 60 s need 3.00 pods, and 2 beyond that kept spare"
 
     def test_is_what_a_pool_comes_down_to(self) -> None:
         assert settled(demand(asked(0, last=-3600)), present=3, scaling=self.SPARE) == (2, ScalingReason.LOWERED)

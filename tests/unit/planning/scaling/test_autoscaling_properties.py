@@ -14,8 +14,8 @@ from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Scaling
 from taskfleet.planning.scaling.autoscaling import ScalingDecision, ScalingMemory, ScalingSnapshot, decide
 from taskfleet.planning.scaling.demand import PoolDemand, TaskDemandView
+from taskfleet.planning.scaling.look import STEP_PERCENT
 from taskfleet.planning.scaling.replicas import bounds_of, scaling_of
-from taskfleet.planning.scaling.rules import STEP_PERCENT
 from tests.unit.planning.builders import NOW, key_for, later, pool_of, task_model
 
 POOL = pool_of(key=key_for(task_model()))

@@ -169,7 +169,8 @@ def test_message_names_the_task_and_the_end() -> None:
         histories={"total": history(BUSY, BUSY)},
     )
     decision = decide(snapshot, ScalingMemory(), now=at("08:50"))
-    assert (decision.reason, decision.message) == (ScalingReason.FORECAST, "forecast for total keeps 4 until 10:00 Etc/UTC")
+    said = "woken from zero to 4: forecast for total keeps 4 until 10:00 Etc/UTC; no gateway is heard yet"
+    assert (decision.reason, decision.message) == (ScalingReason.FORECAST, said)
     assert decision.edge == at("09:00")
 
 
