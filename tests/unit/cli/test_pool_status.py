@@ -15,7 +15,7 @@ from taskfleet.cli.pool.report import PoolReport
 from taskfleet.cli.pool.showing import read
 from taskfleet.cli.pool.table import table
 from tests.unit.controller.api_server import MemoryApiServer
-from tests.unit.controller.objects import Json, pool
+from tests.unit.controller.objects import Json, body, pool
 
 START = {
     "pod": "tiny-0",
@@ -120,6 +120,38 @@ async def test_what_was_decided_counts_where_it_is_not_written_yet(world: _World
     world.there_is(pool("tiny", 4, ("total", "total-1"), replicas=1, status={"scaling": STEP}))
     (found,) = await world.read(name="tiny")
     assert found.desired_replicas == 3
+
+
+def a_class(max_resident: int | None) -> Json:
+    spec = {"engine": {"type": "vLLM", "image": "registry.example/vllm:1"}, "adapters": {"maxActive": 1, "maxResident": max_resident}}
+    return body("cpu", 1, namespace="", spec=spec)
+
+
+def with_adapters(number: int, *, without: int = 0) -> Json:
+    """A pool whose last tasks are served by the base."""
+    found = pool("tiny", 4, *((f"task-{one}", f"task-{one}-1") for one in range(number + without)))
+    for member in found["spec"]["members"][:number]:
+        member["adapter"] = {"source": "oci://registry.example/adapter", "version": "v1"}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("adapters", "limit", "end"),
+    [(4, 3, "task-4; a pod has 3 of 4 adapters loaded at a time"), (3, 3, "task-3"), (4, None, "task-4")],
+)
+async def test_adapters_that_rest_are_said_where_not_all_are_loaded(world: _World, adapters: int, limit: int | None, end: str) -> None:
+    world.there_is(with_adapters(adapters, without=1))
+    world.server.objects["ServingClass", "", "cpu"] = a_class(limit)
+    (found,) = await world.read(name="tiny")
+    assert lines([found], all_members=True)[1][-1].endswith(end)
+    assert (found.adapters, found.max_resident) == (adapters, limit)
+
+
+async def test_who_may_not_read_classes_sees_the_pool(world: _World) -> None:
+    world.there_is(with_adapters(5))
+    world.server.hidden = frozenset({"ServingClass"})
+    (found,) = await world.read(name="tiny")
+    assert lines([found])[1][-1] == "task-0, task-1, task-2, 2 more"
 
 
 async def test_a_pool_that_there_is_not_is_said_so(world: _World) -> None:

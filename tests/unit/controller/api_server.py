@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from taskfleet.kube.client import ObjectList
-from taskfleet.kube.errors import ConflictError, KubeError, NotFoundError
+from taskfleet.kube.errors import ConflictError, ForbiddenError, KubeError, NotFoundError
 from taskfleet.kube.resources import Resource
 from tests.unit.controller.objects import Json, body
 
@@ -12,15 +12,18 @@ Key = tuple[str, str, str]
 
 
 class MemoryApiServer:
-    """Applies merge at the top level of `spec` and `metadata` only. `refuse` is raised by every write while it is set."""
+    """Applies merge at the top level of `spec` and `metadata` only. `refuse` is raised by every write while it is set; `hidden` kinds may not be read by name."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Json] = {}
         self.version = 100
         self.writes: list[str] = []
         self.refuse: KubeError | None = None
+        self.hidden: frozenset[str] = frozenset()
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        if resource.kind in self.hidden:
+            raise ForbiddenError("may not be read", status=403)
         return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
 
     async def list(

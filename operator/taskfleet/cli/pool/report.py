@@ -16,7 +16,10 @@ class MemberReport(Model):
 
 
 class PoolReport(Model):
-    """One ModelPool. `reason` and `message`: why so many pods are wanted; `floor`: what raises the fewest now; `trouble`: why it can't answer, where it can't."""
+    """One ModelPool. `reason` and `message`: why so many pods are wanted; `floor`: what raises the fewest now; `trouble`: why it can't answer, where it can't.
+
+    `max_resident`: so many of its `adapters` a pod has loaded at a time, the others rest on its disk. Which ones changes with the requests, so no status has it.
+    """
 
     namespace: str
     name: str
@@ -29,11 +32,13 @@ class PoolReport(Model):
     floor: ScalingFloor | None = None
     trouble: str = ""
     last_start: StartStatus | None = None
+    adapters: int = 0
+    max_resident: int | None = None
     members: tuple[MemberReport, ...] = ()
 
 
-def report(pool: ModelPool) -> PoolReport:
-    """As the pool's spec and status say."""
+def report(pool: ModelPool, *, max_resident: int | None = None) -> PoolReport:
+    """As the pool's spec and status say. `max_resident` is its ServingClass's, where that can be read."""
     spec, status, scaling = pool.spec, pool.status, pool.status.scaling
     states = {member.revision: member.state for member in status.members}
     members = [
@@ -57,6 +62,8 @@ def report(pool: ModelPool) -> PoolReport:
         floor=scaling.floor if scaling is not None else None,
         trouble=_trouble(pool),
         last_start=status.last_start,
+        adapters=sum(member.adapter is not None for member in spec.members),
+        max_resident=max_resident,
         members=tuple(members),
     )
 

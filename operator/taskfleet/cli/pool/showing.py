@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pydantic import ValidationError
 
 from taskfleet.api.modelpool import ModelPool
+from taskfleet.api.servingclass import ServingClass
 from taskfleet.cli.cluster import UnusableError, ask
 from taskfleet.cli.pool.report import PoolReport, report
 from taskfleet.cli.pool.table import table
@@ -13,7 +14,8 @@ from taskfleet.cli.rollout.showing import console
 from taskfleet.cli.rollout.state import ExitCode
 from taskfleet.cli.target import Output, Target
 from taskfleet.kube.client import Json, Kube
-from taskfleet.kube.resources import MODEL_POOLS
+from taskfleet.kube.errors import ForbiddenError
+from taskfleet.kube.resources import MODEL_POOLS, SERVING_CLASSES
 
 
 def show_status(target: Target, name: str | None, *, all_namespaces: bool, output: Output) -> ExitCode:
@@ -44,8 +46,19 @@ async def read(kube: Kube, namespace: str, name: str | None) -> list[PoolReport]
         if found is None:
             raise UnusableError(f"there is no ModelPool {name} in namespace {namespace}")
         bodies = (found,)
-    pools = [report(_pool(body)) for body in bodies]
-    return sorted(pools, key=lambda pool: (pool.namespace, pool.name))
+    pools = [_pool(body) for body in bodies]
+    limits = {serving_class: await _max_resident(kube, serving_class) for serving_class in {pool.spec.serving_class_name for pool in pools}}
+    reports = [report(pool, max_resident=limits[pool.spec.serving_class_name]) for pool in pools]
+    return sorted(reports, key=lambda told: (told.namespace, told.name))
+
+
+async def _max_resident(kube: Kube, serving_class: str) -> int | None:
+    """None also where the class is nothing to the reader: the right on a namespace has no objects of the cluster in it."""
+    try:
+        body = await kube.get(SERVING_CLASSES, serving_class)
+        return ServingClass.model_validate(body).spec.adapters.max_resident if body is not None else None
+    except (ForbiddenError, ValidationError):
+        return None
 
 
 def _pool(body: Json) -> ModelPool:

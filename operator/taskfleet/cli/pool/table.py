@@ -60,4 +60,6 @@ def _members(pool: PoolReport, *, all_members: bool) -> str:
     tasks = sorted({member.task_model for member in pool.members})
     named = tasks if all_members or len(tasks) <= _NAMED_TASKS + 1 else tasks[:_NAMED_TASKS]
     rest = len(tasks) - len(named)
-    return ", ".join([*named, *([f"{rest} more"] if rest else [])]) or "-"
+    told = ", ".join([*named, *([f"{rest} more"] if rest else [])]) or "-"
+    rests = pool.max_resident is not None and pool.max_resident < pool.adapters
+    return f"{told}; a pod has {pool.max_resident} of {pool.adapters} adapters loaded at a time" if rests else told
