@@ -9,13 +9,13 @@ from pathlib import Path
 from taskfleet.agent import signs
 from taskfleet.agent.board import Board
 from taskfleet.agent.desired import DesiredDocument
-from taskfleet.agent.kick import kicked
 from taskfleet.agent.pace import Pace
 from taskfleet.agent.staging import Staging
 from taskfleet.api.agent import BaseReport, DesiredState, Limits
 from taskfleet.api.conditions import Reason
 from taskfleet.artifacts.base_model import BaseShapes
 from taskfleet.artifacts.errors import ArtifactError
+from taskfleet.event_wait import set_within
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class BaseStage:
             self._changed.clear()
             wait = await self._attempt()
             if self.shapes is None:
-                await kicked(self._changed, wait)
+                await set_within(self._changed, wait)
 
     async def _attempt(self) -> float | None:
         """Seconds until the next attempt; None: not before the document changes."""

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskfleet.agent.board import Board
-from taskfleet.agent.kick import kicked
 from taskfleet.agent.pace import Pace
 from taskfleet.api.agent import EngineReport
 from taskfleet.engines.base import EngineClient, LoadedModel
 from taskfleet.engines.errors import EngineError
+from taskfleet.event_wait import set_within
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class EngineWatch:
         while True:
             self._poke.clear()
             await self.look()
-            await kicked(self._poke, self._pace.health)
+            await set_within(self._poke, self._pace.health)
 
     async def started_after(self, starts: int) -> None:
         """Returns when the engine has become healthy once more than `starts` times."""

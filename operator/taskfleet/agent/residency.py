@@ -18,7 +18,6 @@ from taskfleet.agent.base_stage import BaseStage
 from taskfleet.agent.board import Board
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.flights import Flights
-from taskfleet.agent.kick import kicked
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.pace import Pace
 from taskfleet.agent.staging import Staging
@@ -27,6 +26,7 @@ from taskfleet.api.conditions import Reason
 from taskfleet.artifacts.errors import ArtifactError, SourceUnavailable, StoreFull
 from taskfleet.engines.base import EngineClient, LoadedModel
 from taskfleet.engines.errors import EngineError, ModelNotServedError, OutcomeUnknownError, PermanentEngineError
+from taskfleet.event_wait import set_within
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class Residency:
                 wait = self._failed(AdapterPhase.LOADING, Reason.LOADING, f"unexpected {type(error).__name__}: {error}")
             if wait is _GONE:
                 return
-            await kicked(self._kick, wait)
+            await set_within(self._kick, wait)
 
     async def _attempt(self) -> float | None:
         """Seconds until the next; None: not before something changes; `_GONE`: there is nothing more to do, ever."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from taskfleet.controller import metrics
+from taskfleet.event_wait import set_within
 
 log = logging.getLogger(__name__)
 
@@ -206,10 +207,7 @@ class WorkQueue(Generic[K]):
                 return found
             self._changed.clear()
             wait = self._heap[0][0] - now if self._heap else None
-            try:
-                await asyncio.wait_for(self._changed.wait(), wait)
-            except TimeoutError:
-                continue
+            await set_within(self._changed, wait)
         return None
 
     def _take(self) -> K | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from taskfleet.controller import metrics
 from taskfleet.controller.cache import Cache, Json, ObjectKey, key_of
+from taskfleet.event_wait import set_within
 from taskfleet.kube.client import Kube
 from taskfleet.kube.errors import KubeError
 from taskfleet.kube.resources import Resource
@@ -99,9 +100,7 @@ class Relist:
 
     async def _hinted_until(self, due: float) -> set[Resource]:
         """The hinted kinds, a moment after the first hint; none where nothing was hinted until `due`."""
-        try:
-            await asyncio.wait_for(self._hint.wait(), max(0.0, due - self._clock()))
-        except TimeoutError:
+        if not await set_within(self._hint, max(0.0, due - self._clock())):
             return set()
         await asyncio.sleep(SETTLE_SECONDS)
         kinds, self._hinted = self._hinted, set()

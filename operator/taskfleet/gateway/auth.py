@@ -139,7 +139,8 @@ class KubernetesAccess:
 
     async def _bounded(self, review: Awaitable[Answer]) -> Answer:
         try:
-            return await asyncio.wait_for(review, self._timeout)
+            async with asyncio.timeout(self._timeout):
+                return await review
         except (KubeError, TimeoutError) as error:
             raise ReviewUnavailableError(str(error)) from error
 

@@ -215,7 +215,8 @@ async def drain(api: PublicApi, site: web.BaseSite, *, delay: float, limit: floa
     await asyncio.sleep(delay)
     await site.stop()
     try:
-        await asyncio.wait_for(api.idle(), limit)
+        async with asyncio.timeout(limit):
+            await api.idle()
     except TimeoutError:
         log.warning("answers broken off at the end of the drain", extra=fields(open_requests=api.open_requests))
 

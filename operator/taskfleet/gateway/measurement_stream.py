@@ -12,6 +12,7 @@ from collections.abc import Callable
 from aiohttp import ClientConnectionResetError, web
 
 from taskfleet.api.measurements import CHANGES_SECONDS, HEARTBEAT_SECONDS, MeasurementBatch
+from taskfleet.event_wait import set_within
 from taskfleet.gateway.tally import Measurements, Reader
 
 MAX_STREAMS = 4
@@ -57,15 +58,13 @@ class MeasurementStreams:
         while True:
             batch = reader.changes()
             if batch is not None or clock() >= due:
-                await asyncio.wait_for(response.write(_line(batch or reader.nothing())), SILENCE_SECONDS)
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    await response.write(_line(batch or reader.nothing()))
                 self._told()
                 due = clock() + HEARTBEAT_SECONDS
             if ended.is_set():
                 return
-            try:
-                await asyncio.wait_for(ended.wait(), CHANGES_SECONDS)
-            except TimeoutError:
-                continue
+            await set_within(ended, CHANGES_SECONDS)
 
 
 def _line(batch: MeasurementBatch) -> bytes:
