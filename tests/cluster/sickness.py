@@ -1,11 +1,22 @@
 """A version that turns slow, or fails, after it has passed its gate: said to the simulator of every pod by the fault route that only it has."""
 
 import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import urllib3
 
 from taskfleet.names import LABEL_POOL, engine_name
+from tests.cluster.api import ApiError, Object
 from tests.cluster.disturbance import pods
 from tests.cluster.fleet import Artifact, Tenant
 from tests.cluster.local.cluster import Cluster
+from tests.cluster.local.failures import ClusterError
+
+# How often it is looked for engines that have come or started again.
+LOOK_SECONDS = 0.5
 
 # Run inside the engine's container.
 _SICKEN = """
@@ -17,7 +28,49 @@ urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000/sim/faults"
 
 def sicken(cluster: Cluster, tenant: Tenant, task: str, artifact: Artifact, *, code: int = 0, delay_seconds: float = 0.0) -> None:
     """From now on the version answers late, or with an error of this code, on every pod of the namespace."""
-    wish = json.dumps({engine_name(tenant.namespace, task, artifact.digest): {"code": code, "delay_seconds": delay_seconds}})
     for pod in pods(tenant.fleet.api, tenant.namespace, labels=LABEL_POOL):
-        where = ("-n", tenant.namespace, pod["metadata"]["name"], "-c", "engine")
-        cluster.kubectl("exec", *where, "--", "python3", "-c", _SICKEN, wish)
+        _tell(cluster, pod, _wish(tenant, task, artifact, code, delay_seconds))
+
+
+@contextmanager
+def slow_everywhere(cluster: Cluster, tenant: Tenant, task: str, artifact: Artifact, *, delay_seconds: float) -> Iterator[None]:
+    """While the block runs, the version answers late on every pod, also on those that come, and on engines that start again."""
+    wish, ended = _wish(tenant, task, artifact, 0, delay_seconds), threading.Event()
+
+    def keep() -> None:
+        told: set[str] = set()
+        while not ended.is_set():
+            try:
+                for pod in pods(tenant.fleet.api, tenant.namespace, labels=LABEL_POOL):
+                    engine = _running_engine(pod)
+                    if engine and engine not in told:
+                        _tell(cluster, pod, wish)
+                        told.add(engine)
+            except (ApiError, ClusterError, urllib3.exceptions.HTTPError):
+                # A pod that goes, an engine that does not listen yet, an API server that restarts: the next look finds what there is then.
+                pass
+            ended.wait(LOOK_SECONDS)
+
+    sicken(cluster, tenant, task, artifact, delay_seconds=delay_seconds)
+    with ThreadPoolExecutor(1) as keeper:
+        kept = keeper.submit(keep)
+        try:
+            yield
+        finally:
+            ended.set()
+            kept.result()
+
+
+def _wish(tenant: Tenant, task: str, artifact: Artifact, code: int, delay_seconds: float) -> str:
+    return json.dumps({engine_name(tenant.namespace, task, artifact.digest): {"code": code, "delay_seconds": delay_seconds}})
+
+
+def _tell(cluster: Cluster, pod: Object, wish: str) -> None:
+    metadata = pod["metadata"]
+    cluster.kubectl("exec", "-n", metadata["namespace"], metadata["name"], "-c", "engine", "--", "python3", "-c", _SICKEN, wish)
+
+
+def _running_engine(pod: Object) -> str:
+    """The id of the engine's container while it runs, else empty."""
+    found = (one for one in pod["status"].get("containerStatuses", []) if one["name"] == "engine" and "running" in one["state"])
+    return next((one["containerID"] for one in found), "")

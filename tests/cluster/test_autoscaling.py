@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,7 @@ from tests.cluster.load import constant_load
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import SOAK, ready, still
 from tests.cluster.own_metrics import MetricsSource
-from tests.cluster.sickness import sicken
+from tests.cluster.sickness import slow_everywhere
 from tests.cluster.story import tell
 
 # An operator that can't renew its lease while the API server restarts ends itself.
@@ -73,6 +74,10 @@ class Team:
         """By a request, until both tasks are Ready on a pod."""
         assert self.tenant.chat(RARE).status == 200
         eventually(lambda: self.pool()["status"]["readyReplicas"] >= 1, what="a pod is Ready", within=120, describe=self.story)
+
+    def slow(self, task: str, artifact: Artifact) -> AbstractContextManager[None]:
+        """While the block runs, a burst for this task is many requests at once, on pods that come as well."""
+        return slow_everywhere(self.cluster, self.tenant, task, artifact, delay_seconds=SLOW_SECONDS)
 
     def story(self) -> str:
         return tell(self.tenant.fleet.api, self.tenant.namespace)
@@ -212,11 +217,10 @@ def test_spare_pod_answers_the_first_request_at_once(fleet: Fleet, team: Team) -
 def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an_error(fleet: Fleet, team: Team) -> None:
     """A-07, A-10: twelve at once for a target of two is more than the bound; streams that are under way end well."""
     team.wakes()
-    sicken(team.cluster, team.tenant, RARE, team.rare, delay_seconds=SLOW_SECONDS)
     targets = [team.tenant.target(RARE, team.rare, stream=stream) for stream in (False, True)]
     steady = [team.tenant.target(SELDOM, team.seldom)]
     with constant_load(fleet.gateway_url, steady, rate=2) as quiet:
-        with constant_load(fleet.gateway_url, targets, rate=12 / SLOW_SECONDS) as burst:
+        with team.slow(RARE, team.rare), constant_load(fleet.gateway_url, targets, rate=12 / SLOW_SECONDS) as burst:
             begun = time.monotonic()
             eventually(lambda: team.pool()["spec"]["replicas"] == MOST, what="the burst has its replicas", within=60, describe=team.story)
             print(f"burst: the scale was written after {time.monotonic() - begun:.1f} s")
@@ -314,14 +318,14 @@ def test_canary_keeps_its_share_while_replicas_change_and_a_pod_and_the_api_serv
         return found
 
     team.wakes()
-    sicken(team.cluster, team.tenant, SELDOM, team.seldom, delay_seconds=SLOW_SECONDS)
+    busy = [team.tenant.target(SELDOM, team.seldom)]
     both = team.tenant.target(RARE, team.rare, new)
     with constant_load(fleet.gateway_url, [both], rate=4) as load:
         steps = [{"weightPercent": SHARE, "holdSeconds": STEP_SECONDS}]
         rollout = {"strategy": "Canary", "steps": steps, "analysis": {"minRequests": 10, "maxLatencyRatioPercent": 10_000}}
         team.tenant.apply(RARE, new, serving_class=CLASS, rollout=rollout)
         before = eventually(share, what="the candidate has its share", within=120, describe=team.story)
-        with constant_load(fleet.gateway_url, [team.tenant.target(SELDOM, team.seldom)], rate=12 / SLOW_SECONDS) as burst:
+        with team.slow(SELDOM, team.seldom), constant_load(fleet.gateway_url, busy, rate=12 / SLOW_SECONDS) as burst:
             team.has(MOST)
             all_ready(fleet.api, team.tenant.namespace, MOST)
             assert share() == before
