@@ -25,7 +25,7 @@ class Board:
         # Milliseconds since the epoch at the start: versions go on growing over restarts, or a long-poll after one would wait for the old number.
         self._version = int(time.time() * 1000)
         self._changed = asyncio.Event()
-        self._closed = False
+        self.closed = False
         self.pool_uid = ""
         self.generation = 0
         self.fingerprint: str | None = None
@@ -124,16 +124,16 @@ class Board:
         )
 
     async def newer_than(self, version: int, *, seconds: float) -> AgentState:
-        """The state as soon as its version is above `version`, or after `seconds`."""
+        """The state as soon as its version is above `version`, or after `seconds`; at once where the board is closed, so whoever asks in a loop has to look at that."""
         with contextlib.suppress(TimeoutError):  # no news is an answer
             async with asyncio.timeout(seconds):
-                while self._version <= version and not self._closed:
+                while self._version <= version and not self.closed:
                     await self._changed.wait()
         return self.state()
 
     def close(self) -> None:
         """Lets nobody wait any longer."""
-        self._closed = True
+        self.closed = True
         self._wake()
 
     def _bump(self) -> None:

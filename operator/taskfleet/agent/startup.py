@@ -20,14 +20,15 @@ class Startup:
         self._now = now
 
     async def run(self) -> None:
-        """Returns once the pod has come up."""
+        """Returns once the pod has come up, or is about to end."""
         agent = self._now()
         base = await self._when(lambda: self._board.base.staged)
         engine = await self._when(lambda: self._board.engine.healthy)
         adapters = await self._when(self._residents.settled)
-        self._board.report_start(StartReport(agent_at=agent, base_at=base, engine_at=engine, adapters_at=adapters))
+        if not self._board.closed:
+            self._board.report_start(StartReport(agent_at=agent, base_at=base, engine_at=engine, adapters_at=adapters))
 
     async def _when(self, has_come: Callable[[], bool]) -> datetime:
-        while not has_come():
+        while not has_come() and not self._board.closed:
             await self._board.newer_than(self._board.version, seconds=_LOOK_SECONDS)
         return self._now()

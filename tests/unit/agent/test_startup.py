@@ -71,3 +71,14 @@ async def test_a_pod_without_adapters_has_come_up_with_its_engine() -> None:
     assert report is not None
     assert report.agent_at <= report.base_at <= report.engine_at <= report.adapters_at
     assert StartReport.model_validate_json(report.model_dump_json(by_alias=True)) == report
+
+
+async def test_pod_that_ends_before_it_has_come_up_ends() -> None:
+    """A loop that asks a closed board again and again would let nothing else run, not its own end either."""
+    board, residents = Board("pod", Flights()), _Residents()
+    found: Any = residents
+    startup = asyncio.create_task(Startup(board=board, residents=found).run())
+    await reached(board, startup)
+    board.close()
+    await startup
+    assert board.start is None
