@@ -4,21 +4,27 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
 from taskfleet import logs
 from taskfleet.agent import signs
-from taskfleet.agent.settings import AgentSettings
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: AgentSettings) -> None:
-    """Returns once the agent beside has staged the base. Why it hasn't yet is said by the agent, in its state and its log."""
-    logs.configure(level=settings.log_level, style=settings.log_style)
+def run(environment: Mapping[str, str]) -> None:
+    """Returns once the agent beside has staged the base. Why it hasn't yet is said by the agent, in its state and its log.
+
+    Three of the agent's settings, which the agent has checked. To import their model takes longer than all that is done here, and the engine waits for it.
+    """
+    style: Literal["text", "json"] = "json" if environment.get("TASKFLEET_LOG_STYLE") == "json" else "text"
+    logs.configure(level=environment.get("TASKFLEET_LOG_LEVEL", "INFO"), style=style)
     # As a container's first process it would not be ended by a signal that it doesn't handle.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    sign = settings.run / signs.BASE_READY
+    sign = Path(environment.get("TASKFLEET_RUN", "/run/taskfleet")) / signs.BASE_READY
     log.info("waiting for the base", extra=fields(sign=str(sign)))
     while not sign.exists():
         time.sleep(0.2)

@@ -11,7 +11,7 @@ from taskfleet.settings import Settings
 
 
 class AgentSettings(Settings):
-    """Both commands of the agent read these; `await-base` needs `run` only."""
+    """What the agent reads. `await-base`, which starts without this model, reads `run` and how to log as well."""
 
     pod_name: Annotated[str, Field(description="The pod, as reported to the operator.")] = ""
     pod_ip: Annotated[str, Field(description="Address to listen on; nothing else in the pod does.")] = "0.0.0.0"

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from taskfleet.cli.main import app
+from taskfleet.cli.commands import app
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/reference/cli.md"
 

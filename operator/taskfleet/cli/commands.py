@@ -1,18 +1,15 @@
-"""The `taskfleet` command. Each subcommand imports its part when it is called, so that an image or a laptop installs only the extras that it runs."""
+"""The subcommands of `taskfleet`. Each imports its part when it is called, so that an image or a laptop installs only the extras that it runs."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taskfleet import __version__
-from taskfleet.cli import evaluate
+from taskfleet.cli import evaluate, parts
 from taskfleet.cli.pool import commands as pool
 from taskfleet.cli.rollout import commands as rollout
 from taskfleet.cli.target import Output
-from taskfleet.settings import SettingsError
 
 _LARGEST_RANK = 512  # of those that a ServingClass can allow
 
@@ -33,19 +30,13 @@ def version() -> None:
 @app.command()
 def operator() -> None:
     """Run the operator; settings come from TASKFLEET_* variables."""
-    from taskfleet.controller.main import run  # noqa: PLC0415
-    from taskfleet.controller.settings import OperatorSettings  # noqa: PLC0415
-
-    run(OperatorSettings.from_environment(os.environ))
+    parts.operator()
 
 
 @app.command()
 def gateway() -> None:
     """Run a gateway replica; settings come from TASKFLEET_* variables."""
-    from taskfleet.gateway.main import run  # noqa: PLC0415
-    from taskfleet.gateway.settings import GatewaySettings  # noqa: PLC0415
-
-    run(GatewaySettings.from_environment(os.environ))
+    parts.gateway()
 
 
 @app.command()
@@ -86,25 +77,10 @@ def push(
 @agent_app.command("run")
 def agent_run() -> None:
     """Run the agent: stage and prove adapters, and be the pod's one open door."""
-    from taskfleet.agent.main import run  # noqa: PLC0415
-    from taskfleet.agent.settings import AgentSettings  # noqa: PLC0415
-
-    run(AgentSettings.from_environment(os.environ))
+    parts.agent()
 
 
 @agent_app.command("await-base")
 def agent_await_base() -> None:
     """Wait until the agent beside has staged and verified the base model; the engine starts after it."""
-    from taskfleet.agent.await_base import run  # noqa: PLC0415
-    from taskfleet.agent.settings import AgentSettings  # noqa: PLC0415
-
-    run(AgentSettings.from_environment(os.environ))
-
-
-def main() -> None:
-    """Entry point: settings that are wrong are told without a traceback."""
-    try:
-        app()
-    except SettingsError as error:
-        print(f"taskfleet: wrong settings\n{error}", file=sys.stderr)
-        sys.exit(2)
+    parts.await_base()

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from taskfleet.cli.cluster import UnusableError
-from taskfleet.cli.main import app
+from taskfleet.cli.commands import app
 from taskfleet.cli.pool.report import PoolReport
 from taskfleet.cli.pool.showing import read
 from taskfleet.cli.pool.table import table

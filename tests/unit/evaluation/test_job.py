@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from taskfleet.api.evaluation import EvaluationReport, Measured
 from taskfleet.api.taskmodel import Dataset, Evaluation, Metric
-from taskfleet.cli.main import app
+from taskfleet.cli.commands import app
 from taskfleet.evaluation import job
 from taskfleet.evaluation.settings import EvaluationSettings
 from tests.unit.evaluation.scripted_endpoint import ScriptedEndpoint, endpoint, golden_lines, question
