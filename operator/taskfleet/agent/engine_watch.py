@@ -45,7 +45,7 @@ class EngineWatch:
         while True:
             self._poke.clear()
             await self.look()
-            await set_within(self._poke, self._pace.health)
+            await set_within(self._poke, self._pace.health if self.starts else self._pace.start)
 
     async def started_after(self, starts: int) -> None:
         """Returns when the engine has become healthy once more than `starts` times."""

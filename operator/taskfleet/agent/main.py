@@ -180,7 +180,6 @@ class Agent:
                 taken_up=self._take_up,
             ),
             copies=self._copies,
-            watch=self._watch,
             readiness=Readiness(base=self._base, watch=self._watch, residents=self._residents, board=self.board),
             metrics=metrics,
             max_body_bytes=self._settings.max_body_bytes,

@@ -15,6 +15,8 @@ class Pace:
 
     file: float = 1.0
     health: float = 0.5
+    # The same until the engine has been healthy once: users wait for it, and to be refused by a port that nobody listens on costs nothing.
+    start: float = 0.1
     look: float = 2.0
     drain: float = 0.1
     first_retry: float = 1.0

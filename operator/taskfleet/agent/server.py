@@ -5,7 +5,6 @@ from aiohttp import web
 from taskfleet.agent import proxy
 from taskfleet.agent.administration import Administration
 from taskfleet.agent.copies import Copies
-from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.metrics import AgentMetrics
 from taskfleet.agent.proxy import Proxy
 from taskfleet.agent.readiness import Readiness
@@ -29,7 +28,6 @@ def application(
     inference: Proxy,
     administration: Administration,
     copies: Copies,
-    watch: EngineWatch,
     readiness: Readiness,
     metrics: AgentMetrics,
     max_body_bytes: int,
@@ -37,10 +35,10 @@ def application(
     """All routes."""
 
     async def engine_health(_request: web.Request) -> web.Response:
-        return web.Response(text="ok") if watch.healthy else web.Response(status=503, text="the engine does not answer")
+        return web.Response(text="ok") if await readiness.engine_answers() else web.Response(status=503, text="the engine does not answer")
 
     async def ready(_request: web.Request) -> web.Response:
-        objection = readiness.objection()
+        objection = await readiness.objection_to_probe()
         return web.Response(text="ok") if objection is None else web.Response(status=503, text=objection)
 
     async def live(_request: web.Request) -> web.Response:
