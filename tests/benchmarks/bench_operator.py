@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.bench_operator [--tasks 1000] [--pools 50] [--edits 300] [--rate 2] [--idle 60]
 
-No pod runs: the pods' objects are written here, and one process answers as all their agents. So the figures are the operator's own, and the API server's.
+No pod runs: the pods' objects are written here, and this process answers as all their agents, and as a gateway. So the figures are the operator's own, and the API server's.
+Replicas follow demand: all pools may have up to four pods, and at last one task of each is asked all the time.
 """
 
 import argparse
@@ -21,14 +22,17 @@ from pathlib import Path
 
 from tests.apiserver.conftest import ApiServer, install_definitions
 from tests.apiserver.control_plane import control_plane
+from tests.apiserver.gateway_fleet import gateway_slice, reachable_address
 from tests.apiserver.objects import changed, put, serving_class, task_model
 from tests.apiserver.operator_process import OperatorProcess, running_operator
 from tests.benchmarks.bench_gateway import cpu_seconds
 from tests.benchmarks.fleet_agents import FleetAgents, fleet_agents
+from tests.benchmarks.fleet_gateway import FleetGateway, fleet_gateway
 from tests.cluster.api import CHILDREN, DEPLOYMENT, POD, POOL, TASK_MODEL, Api, Object, is_true, key
 
 SYSTEM = "taskfleet-system"
 CLASS = "bench"
+SCALING = {"minReplicas": 1, "maxReplicas": 4}
 NAMESPACES = 10
 LONG = 1200.0
 
@@ -72,20 +76,27 @@ def main() -> None:
     with control_plane(controllers=False) as instance, tempfile.TemporaryDirectory() as folder, fleet_agents(fleet.addresses) as agents:
         api_server = ApiServer(instance.kubeconfig, Api(instance.kubeconfig))
         prepare(api_server)
-        with operator(api_server, Path(folder)) as first:
-            began = time.monotonic()
-            populate(api_server.api, fleet, first)
-            say(f"from nothing: {fleet.tasks} TaskModels in {fleet.pools} pools Ready after {time.monotonic() - began:.0f} s")
-            say(f"memory: {memory(first, 'VmRSS')} MiB resident, {memory(first, 'VmHWM')} MiB at most")
-            edits(api_server.api, first, agents, min(given.edits, given.tasks), given.rate)
-            idle(first, given.idle)
-        restart(api_server, Path(folder), fleet)
+        with fleet_gateway(api_server.api, reachable_address(api_server)) as gateway:
+            with operator(api_server, Path(folder), gateway) as first:
+                began = time.monotonic()
+                populate(api_server.api, fleet, first)
+                say(f"from nothing: {fleet.tasks} TaskModels in {fleet.pools} pools Ready after {time.monotonic() - began:.0f} s")
+                say(f"memory: {memory(first, 'VmRSS')} MiB resident, {memory(first, 'VmHWM')} MiB at most")
+                edits(api_server.api, first, agents, min(given.edits, given.tasks), given.rate)
+                costs(first, given.idle, "idle, and no pool is asked")
+                gateway.asked = one_of_each_pool(api_server.api)
+                first.brings(lambda: asked_pools(first) == fleet.pools, what="the operator knows that all pools are asked", within=LONG)
+                costs(first, given.idle, "one request at a time in each pool")
+                gateway.asked = ()
+            restart(api_server, Path(folder), fleet, gateway)
         api_server.api.close()
 
 
 def prepare(api_server: ApiServer) -> None:
     install_definitions(api_server.api)
-    api_server.api.apply(changed(serving_class(CLASS), put("spec.adapters", {"maxPerPool": 64, "candidateSlots": 8})))
+    api_server.api.apply(
+        changed(serving_class(CLASS), put("spec.adapters", {"maxPerPool": 64, "candidateSlots": 8}), put("spec.scaling", SCALING))
+    )
     for name in (SYSTEM, *(f"team-{number}" for number in range(NAMESPACES))):
         api_server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     # No controller runs that would make them.
@@ -94,9 +105,11 @@ def prepare(api_server: ApiServer) -> None:
 
 
 @contextmanager
-def operator(api_server: ApiServer, folder: Path) -> Iterator[OperatorProcess]:
+def operator(api_server: ApiServer, folder: Path, gateway: FleetGateway) -> Iterator[OperatorProcess]:
+    api_server.api.apply(gateway_slice(SYSTEM, gateway.host, gateway.port))
     # On a machine that is busy with other things the lease would be lost for want of CPU time, and nothing measured.
-    with running_operator(api_server, folder, namespace=SYSTEM, lease_seconds="600") as found:
+    with running_operator(api_server, folder, namespace=SYSTEM, lease_seconds="600", gateway_internal_port=str(gateway.port)) as found:
+        found.brings(lambda: found.metric("taskfleet_measured_gateways") == 1, what="it leads, and hears the gateway")
         yield found
 
 
@@ -181,14 +194,33 @@ def all_serve(api: Api, version: str, count: int) -> bool:
     return len(found) == count and all(is_true(task, "Ready") for task in found)
 
 
-def idle(running: OperatorProcess, seconds: float) -> None:
+def costs(running: OperatorProcess, seconds: float, what: str) -> None:
+    """What the operator does while nothing is changed."""
     quiet(running)
-    cpu, writes = cpu_seconds(running.process), running.writes()
+    cpu, writes, looks = cpu_seconds(running.process), running.writes(), scaling_looks(running)
     began = time.monotonic()
     time.sleep(seconds)
-    share = (cpu_seconds(running.process) - cpu) / (time.monotonic() - began)
-    say(f"idle for {seconds:.0f} s: {share:.1%} of one core, {running.writes() - writes:.0f} writes but Leases (load {load()})")
+    took = time.monotonic() - began
+    share, looked = (cpu_seconds(running.process) - cpu) / took, (scaling_looks(running) - looks) / took
+    say(
+        f"{what}, for {seconds:.0f} s: {share:.1%} of one core, {running.writes() - writes:.0f} writes but Leases, "
+        f"{looked:.1f} looks at replicas a second (load {load()})"
+    )
     say(f"memory: {memory(running, 'VmRSS')} MiB resident, {memory(running, 'VmHWM')} MiB at most")
+
+
+def scaling_looks(running: OperatorProcess) -> float:
+    return running.metric("taskfleet_reconcile_seconds_count", kind="scaling")
+
+
+def asked_pools(running: OperatorProcess) -> int:
+    """Pools of which the operator knows that something is asked."""
+    return sum(float(value) > 0 for _, value in running.samples("taskfleet_pool_requests", "pool"))
+
+
+def one_of_each_pool(api: Api) -> tuple[tuple[str, str], ...]:
+    pools = api.list(POOL)
+    return tuple((pool["metadata"]["namespace"], min(member["taskModel"] for member in pool["spec"]["members"])) for pool in pools)
 
 
 def quiet(running: OperatorProcess) -> None:
@@ -202,10 +234,10 @@ def quiet(running: OperatorProcess) -> None:
     running.brings(still, what="it is quiet", within=LONG)
 
 
-def restart(api_server: ApiServer, folder: Path, fleet: Fleet) -> None:
+def restart(api_server: ApiServer, folder: Path, fleet: Fleet, gateway: FleetGateway) -> None:
     before = versions(api_server.api)
     began = time.monotonic()
-    with operator(api_server, folder) as second:
+    with operator(api_server, folder, gateway) as second:
         kinds = {"taskmodel": fleet.tasks, "pool": fleet.pools, "packing": fleet.pools}
 
         def reconciled() -> bool:

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench_scaling [--cluster bench] [--rounds 5]
 
-The engine is the simulator, which starts in about a second. How long the parts of a start take is what the pool tells (`status.lastStart`). `bench_autoscaling` has the
-rules' figures over hours of traffic. The cluster stays; `make down NAME=bench` ends it.
+The engine is the simulator, which starts in about a second. Its own start lasts from the start of its container until it listens, by the node's clock: what the agent, the
+kubelet's probes and the gateway take to notice is ours. How long the parts of a pod's start take is what the pool tells (`status.lastStart`), in which `Engine` begins with a whole
+second and ends when the agent has noticed. `bench_autoscaling` has the rules' figures over hours of traffic. The cluster stays; `make down NAME=bench` ends it.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from tests.cluster.api import POD, POOL, Object, eventually
 from tests.cluster.crowd import crowd
@@ -30,6 +33,22 @@ ANSWER_SECONDS = 8.0
 WRITTEN_REACH_SECONDS = FIRST_REACH_SECONDS = 3.0
 # How often the pool is looked at; what is measured is that much too long at most.
 LOOK_SECONDS = 0.02
+# Run inside the engine's container: when its first process began, in seconds since the epoch.
+_BEGAN = """
+import os, time
+ticks = open("/proc/1/stat").read().rpartition(")")[2].split()[19]
+print(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(ticks) / os.sysconf("SC_CLK_TCK"))
+"""
+_LISTENS = "simulating vLLM on"
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """A first answer. `whole`: seconds of the request; `engine`: of the engine's own start among them; `phases`: of the pod's start, as the pool tells them."""
+
+    whole: float
+    engine: float
+    phases: dict[str, float]
 
 
 def measure(cluster: Cluster, fleet: Fleet, *, rounds: int) -> None:
@@ -39,31 +58,45 @@ def measure(cluster: Cluster, fleet: Fleet, *, rounds: int) -> None:
     with fleet.tenant("scales") as tenant:
         tenant.apply(TASK, artifact, serving_class=CLASS)
         ready(fleet.api, tenant.namespace)
-        firsts = [first_answer(tenant) for _ in range(rounds)]
+        firsts = [first_answer(cluster, tenant) for _ in range(rounds)]
         steps = [step(cluster, tenant, artifact) for _ in range(rounds)]
     fleet.remove_class(CLASS)
     report("step of demand until the scale is written", steps, WRITTEN_REACH_SECONDS)
-    report("first answer from zero", [whole for whole, _ in firsts])
-    report("the same without the engine's start", [whole - engine for whole, engine in firsts], FIRST_REACH_SECONDS)
+    report("first answer from zero", [first.whole for first in firsts])
+    report("the engine's own start", [first.engine for first in firsts])
+    report("first answer without the engine's own start", [first.whole - first.engine for first in firsts], FIRST_REACH_SECONDS)
+    medians = {phase: statistics.median(first.phases[phase] for first in firsts) for phase in firsts[0].phases}
+    print(f"the pods' starts, as told (medians): {'   '.join(f'{phase} {seconds:.1f} s' for phase, seconds in medians.items())}")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
 
-def first_answer(tenant: Tenant) -> tuple[float, float]:
-    """Seconds of the first request to a pool that sleeps, and those of them in which the engine started."""
+def first_answer(cluster: Cluster, tenant: Tenant) -> First:
+    """The first request to a pool that sleeps."""
     has(tenant, 0)
     began = time.monotonic()
     answer = tenant.chat(TASK)
     whole = time.monotonic() - began
     assert answer.status == 200, answer.raw[:300]
     (pod,) = pods(tenant)
+    name = pod["metadata"]["name"]
 
     def told() -> Object:
         start: Object = pool(tenant)["status"]["lastStart"]
-        assert start["pod"] == pod["metadata"]["name"]
+        assert start["pod"] == name
         return start
 
+    engine = engine_seconds(cluster, tenant, name)
     start = eventually(told, what="the pool tells of the start", within=30)
-    return whole, sum(float(part["seconds"]) for part in start["phases"] if part["phase"] == "Engine")
+    return First(whole, engine, {part["phase"]: float(part["seconds"]) for part in start["phases"]})
+
+
+def engine_seconds(cluster: Cluster, tenant: Tenant, pod: str) -> float:
+    """From the start of the engine's container until it listened."""
+    began = float(cluster.kubectl("exec", "-n", tenant.namespace, pod, "-c", "engine", "--", "python3", "-c", _BEGAN))
+    lines = tenant.fleet.api.logs(pod, tenant.namespace, container="engine", timestamps=True).splitlines()
+    listens = next(line for line in lines if _LISTENS in line)
+    # Nine digits of a second, of which datetime takes six.
+    return datetime.fromisoformat(f"{listens[:26]}+00:00").timestamp() - began
 
 
 def step(cluster: Cluster, tenant: Tenant, artifact: Artifact) -> float:

@@ -240,6 +240,7 @@ class Api:
         previous: bool = False,
         tail: int | None = None,
         since: datetime | None = None,
+        timestamps: bool = False,
     ) -> str:
         query: dict[str, str | int] = {"container": container} if container else {}
         if previous:
@@ -248,6 +249,8 @@ class Api:
             query["tailLines"] = tail
         if since is not None:
             query["sinceTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        if timestamps:
+            query["timestamps"] = "true"
         return self.request("GET", POD.path(namespace, pod) + "/log", query=query).decode(errors="replace")
 
     def token(self, service_account: str, namespace: str, *, audiences: Sequence[str] = (), seconds: int = 3600) -> str:

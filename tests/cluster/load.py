@@ -1,4 +1,4 @@
-"""A constant load on the gateway: an open loop of OpenAI requests, every outcome recorded.
+"""A load on the gateway, constant or by a timetable: an open loop of OpenAI requests, every outcome recorded.
 
 It runs in a thread of its own, so that nothing that a test does while the load is on slows it. It is bounded in requests, time and concurrency, and it
 never talks to anything but the local cluster's gateway. It does not retry: what a client library would paper over counts as an error here.
@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ REQUEST_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A task under load. `answers` are texts of which one must occur in every answer: the marks of the bytes that may answer."""
+    """A task under load. `answers` are texts of which one must occur in every answer: the marks of the bytes that may answer. `more`: further fields of the request's body."""
 
     model: str
     prompt: str
@@ -37,12 +37,14 @@ class Target:
     token: str = ""
     stream: bool = False
     max_tokens: int = 32
+    more: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request. `started` is monotonic, durations are seconds; `error` is empty for a right answer."""
+    """One request, the load's `number`-th from 0. `started` is monotonic, durations are seconds; `error` is empty for a right answer."""
 
+    number: int
     model: str
     started: float
     seconds: float
@@ -54,9 +56,10 @@ class Outcome:
 
 @dataclass
 class Load:
-    """What a running load has seen."""
+    """What a running load has seen. `began`: when it sent its first request, or would have; monotonic."""
 
     rate: float
+    began: float = 0.0
     outcomes: list[Outcome] = field(default_factory=list)
     failure: BaseException | None = None
 
@@ -97,11 +100,26 @@ def constant_load(url: str, targets: Sequence[Target], *, rate: float = 20, most
 
     Errors are recorded, not raised: `Load.assert_no_error` judges.
     """
+    turns = ((number / rate, targets[number % len(targets)]) for number in range(MOST_REQUESTS))
+    with _running(url, turns, Load(rate=rate), most_seconds) as load:
+        yield load
+
+
+@contextmanager
+def timed_load(url: str, requests: Sequence[tuple[float, Target]], *, most_seconds: float = MOST_SECONDS) -> Iterator[Load]:
+    """Sends each request at its time, in seconds from the beginning and in rising order; else as `constant_load` does."""
+    assert len(requests) <= MOST_REQUESTS
+    with _running(url, requests, Load(rate=len(requests) / max(1.0, requests[-1][0])), most_seconds) as load:
+        yield load
+
+
+@contextmanager
+def _running(url: str, requests: Iterable[tuple[float, Target]], load: Load, most_seconds: float) -> Iterator[Load]:
     _assert_local(url)
     assert most_seconds <= MOST_SECONDS
-    load = Load(rate=rate)
+    load.began = time.monotonic()
     over = threading.Event()
-    thread = threading.Thread(target=_run, args=(url, targets, load, over, most_seconds), name="load", daemon=True)
+    thread = threading.Thread(target=_run, args=(url, requests, load, over, most_seconds), name="load", daemon=True)
     thread.start()
     try:
         yield load
@@ -116,26 +134,25 @@ def _assert_local(url: str) -> None:
     assert address.is_loopback or address in ipaddress.ip_network("10.208.0.0/12"), f"{url} is not the local cluster's gateway"
 
 
-def _run(url: str, targets: Sequence[Target], load: Load, over: threading.Event, most_seconds: float) -> None:
+def _run(url: str, requests: Iterable[tuple[float, Target]], load: Load, over: threading.Event, most_seconds: float) -> None:
     try:
-        asyncio.run(_drive(url, targets, load, over, most_seconds))
+        asyncio.run(_drive(url, requests, load, over, most_seconds))
     except BaseException as error:  # noqa: BLE001  told by assert_no_error in the test's own thread
         load.failure = error
 
 
-async def _drive(url: str, targets: Sequence[Target], load: Load, over: threading.Event, most_seconds: float) -> None:
-    begin = time.monotonic()
+async def _drive(url: str, requests: Iterable[tuple[float, Target]], load: Load, over: threading.Event, most_seconds: float) -> None:
     running: set[asyncio.Task[None]] = set()
     timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=MOST_IN_FLIGHT)) as session:
-        for number in range(MOST_REQUESTS):
+        for number, (at, target) in enumerate(requests):
             # An open loop: the next request does not wait for the one before, so that a standstill is seen as what it is.
-            await _until(begin + number / load.rate, over)
-            if over.is_set() or time.monotonic() - begin > most_seconds:
+            await _until(load.began + at, over)
+            if over.is_set() or time.monotonic() - load.began > most_seconds:
                 break
             if len(running) >= MOST_IN_FLIGHT:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            request = asyncio.create_task(_one(session, url, targets[number % len(targets)], number, load.outcomes.append))
+            request = asyncio.create_task(_one(session, url, target, number, load.outcomes.append))
             running.add(request)
             request.add_done_callback(running.discard)
         if running:
@@ -161,6 +178,7 @@ async def _one(session: aiohttp.ClientSession, url: str, target: Target, number:
         "messages": [{"role": "user", "content": target.prompt}],
         "max_tokens": target.max_tokens,
         "stream": target.stream,
+        **target.more,
     }
     try:
         async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as reply:
@@ -169,7 +187,7 @@ async def _one(session: aiohttp.ClientSession, url: str, target: Target, number:
         text, error = judge(target, status, raw)
     except (aiohttp.ClientError, TimeoutError, OSError) as problem:
         error = f"{type(problem).__name__}: {problem}"
-    record(Outcome(target.model, begin, time.monotonic() - begin, status, text, error, request_id))
+    record(Outcome(number, target.model, begin, time.monotonic() - begin, status, text, error, request_id))
 
 
 def judge(target: Target, status: int, raw: bytes) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import oracles
 from tests.cluster.api import EVENT, NAMESPACE, POD, POOL, SERVICE, Api, Kind, NotReachedError, Object, eventually
-from tests.cluster.load import Load, Target, constant_load, judge
+from tests.cluster.load import Load, Target, constant_load, judge, timed_load
 from tests.cluster.oracles import (
     MEMORY_BYTES,
     MEMORY_GROWTH_BYTES,
@@ -153,6 +153,14 @@ def test_load_keeps_its_rate_and_notices_every_failure() -> None:
     assert len(load.errors()) == len(load.outcomes) // 10
     with pytest.raises(AssertionError, match="requests failed"):
         load.assert_no_error()
+
+
+def test_timed_load_sends_each_request_at_its_time_and_not_before() -> None:
+    times = [0.0, 0.1, 0.1, 0.4]
+    with gateway() as url, timed_load(url, [(at, TARGET) for at in times]) as load:
+        load.wait_for(len(times))
+    assert {one.number for one in load.outcomes} == set(range(len(times)))
+    assert all(one.started >= load.began + times[one.number] for one in load.outcomes)
 
 
 def test_load_goes_nowhere_but_to_the_local_cluster() -> None:

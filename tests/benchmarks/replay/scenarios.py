@@ -1,4 +1,4 @@
-"""The traffic that is replayed, in five shapes, each cut into tasks of one pool."""
+"""The traffic that is replayed, in five shapes, each cut into tasks of one pool; and a short one for a replay in real time."""
 
 import heapq
 import math
@@ -12,6 +12,10 @@ from tests.benchmarks.replay.trace import Profile, Recorded, Request, at_rate
 SEED = 20231116
 BUSY_TASKS = 8
 SPARSE_TASKS = 200
+SHORT_TASKS = 4
+SHORT_STEP_SECONDS = 60.0
+# In pods. The quiet one is long enough to fall asleep in.
+SHORT_STEPS = (0.5, 2.5, 1.0, 3.5, 0.5, 0.0, 0.5)
 HOUR = 3600.0
 
 
@@ -37,6 +41,14 @@ def all_of(recorded: Sequence[Recorded], *, pod_rate: float) -> list[Scenario]:
         _recorded(recorded, pod_rate),
         sparse(recorded),
     ]
+
+
+def short(recorded: Sequence[Recorded], *, pod_rate: float) -> Scenario:
+    """Steps of a minute each, down to nothing and up again, in tasks of one pool."""
+    seconds = len(SHORT_STEPS) * SHORT_STEP_SECONDS
+    requests = at_rate(recorded, lambda at: pod_rate * SHORT_STEPS[int(at // SHORT_STEP_SECONDS)], seconds)
+    told = ", ".join(f"{pods:g}" for pods in SHORT_STEPS)
+    return Scenario("short", f"work for {told} pods, for a minute each", SHORT_TASKS, seconds, _cut(requests, SHORT_TASKS))
 
 
 def steps(at: float) -> float:
