@@ -106,6 +106,7 @@ def scaled_by(fleet: Fleet, autoscaler: str, *, spare: int = 0) -> None:
             "idleSeconds": IDLE_SECONDS,
             "stableWindowSeconds": 10,
             "scaleDownDelaySeconds": 10,
+            "maxScaleDownPercent": 100,
             "spareReplicas": spare,
         },
     )

@@ -103,7 +103,7 @@ class ScalingReason(StrEnum):
     STEP = "Step"  # raised at once: the last seconds need far more than there is
     RAISED = "Raised"  # raised: the stable window needs more
     LOWERED = "Lowered"  # lowered: less was needed throughout the delay
-    STARTING = "Starting"  # more waits than there are pods for; pods for all that arrives are starting
+    STARTING = "Starting"  # more waits than there are pods for, and all that are needed are starting; or the first is not Ready yet
     AT_MINIMUM = "AtMinimum"  # no more is needed than minReplicas
     SCHEDULED = "Scheduled"  # no more is needed than a schedule of a task asks for
     FORECAST = "Forecast"  # no more is needed now than is usual at this time of day

@@ -215,6 +215,7 @@ class Autoscaler:
         return ScalingSnapshot(
             pool=pool,
             scaling=scaling,
+            startup_seconds=serving_class.spec.engine.startup_seconds,
             tasks=tasks,
             demand=replace(demand, in_flight_at_pods=self._in_flight(key)) if demand is not None else None,
             ready_replicas=ready,

@@ -41,6 +41,7 @@ class Taskfleet:
             ScalingSnapshot(
                 pool=_pool(seen.replicas),
                 scaling=self._scaling,
+                startup_seconds=900,
                 tasks=self._wishes,
                 demand=PoolDemand(tasks=views, heard_since=BEGINNING, complete=True, in_flight_at_pods=seen.demand.total.in_flight),
                 ready_replicas=seen.ready,

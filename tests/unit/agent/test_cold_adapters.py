@@ -289,7 +289,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1000), limit=st.integers(1, 3), steps=STEPS)
 async def test_whatever_happens_no_request_meets_a_missing_adapter_and_idle_ones_keep_to_the_limit(
     seed: int, limit: int, steps: list[tuple[str, object]]

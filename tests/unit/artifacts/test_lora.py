@@ -135,7 +135,7 @@ JSON = st.recursive(
 FIELDS = st.sampled_from(["peft_type", "r", "rank_pattern", "use_dora", "bias", "modules_to_save", "auto_map", "fan_in_fan_out", "other"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(FIELDS, JSON, max_size=4), content=st.none() | st.binary(max_size=200))
 def test_no_config_and_no_weights_can_raise_anything_but_an_artifact_error(
     tmp_path: Path, base: base_model.BaseShapes, changes: dict[str, object], content: bytes | None

@@ -55,7 +55,7 @@ def test_header_tells_types_and_shapes(tmp_path: Path) -> None:
     assert safetensors_header.read(tmp_path / "x.safetensors") == {"a": Tensor("F32", (2, 3)), "b": Tensor("F32", ())}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 120), value=st.integers(0, 255), cut=st.integers(0, 30))
 def test_whatever_we_accept_the_real_library_accepts_too(tmp_path: Path, position: int, value: int, cut: int) -> None:
     content = bytearray(safetensors({"a": (2, 3), "b": (4,)}))

@@ -175,7 +175,14 @@ def test_eight_pods_that_share_the_work_of_one_go_down_to_one(world: _World) -> 
     for _ in range(600):
         world.run(1)
         pool = pool_of(key=key_for(task_model()), replicas=present)
-        snapshot = ScalingSnapshot(pool=pool, scaling=ScalingDefaults(), tasks={TASK.name: wish}, demand=world.of(), ready_replicas=present)
+        snapshot = ScalingSnapshot(
+            pool=pool,
+            scaling=ScalingDefaults(),
+            startup_seconds=900,
+            tasks={TASK.name: wish},
+            demand=world.of(),
+            ready_replicas=present,
+        )
         decision = decide(snapshot, memory, now=world.now)
         memory, present = decision.memory, decision.replicas
     assert present == 1

@@ -102,7 +102,7 @@ class Namespace(RuleBasedStateMachine):
         assert {draft.name: draft.spec for draft in first.apply} == {name: pool.spec for name, pool in self.world.pools.items()}
 
 
-Namespace.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+Namespace.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
 TestNamespace = Namespace.TestCase
 
 

@@ -91,7 +91,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(snapshot=snapshots())
 def test_exactly_one_summary_holds(snapshot: TaskSnapshot) -> None:
     status = taskmodel.plan(snapshot, now=NOW).status
@@ -103,7 +103,7 @@ def test_exactly_one_summary_holds(snapshot: TaskSnapshot) -> None:
     assert all(condition.message for condition in status.conditions)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(snapshot=snapshots())
 def test_traffic_is_replaced_only_by_what_is_proven_and_never_dropped(snapshot: TaskSnapshot) -> None:
     status = taskmodel.plan(snapshot, now=NOW).status
@@ -120,7 +120,7 @@ def test_traffic_is_replaced_only_by_what_is_proven_and_never_dropped(snapshot: 
         assert [target.weight_percent for target in status.traffic] == [100]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(snapshot=snapshots())
 def test_ready_means_that_it_can_answer(snapshot: TaskSnapshot) -> None:
     status = taskmodel.plan(snapshot, now=NOW).status
@@ -131,7 +131,7 @@ def test_ready_means_that_it_can_answer(snapshot: TaskSnapshot) -> None:
         assert status.traffic
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(snapshot=snapshots())
 def test_same_snapshot_comes_to_rest(snapshot: TaskSnapshot) -> None:
     """With nothing new observed, a few rounds of writing what was planned end in a status that is planned again."""
@@ -158,7 +158,7 @@ def test_same_snapshot_comes_to_rest(snapshot: TaskSnapshot) -> None:
     raise AssertionError("never comes to rest")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(snapshot=snapshots())
 def test_nothing_that_has_traffic_or_a_place_is_deleted(snapshot: TaskSnapshot) -> None:
     result = taskmodel.plan(snapshot, now=NOW)

@@ -16,6 +16,7 @@ from taskfleet.planning.scaling.demand import PoolDemand
 from taskfleet.planning.scaling.demandhistory import DemandHistory
 from taskfleet.planning.scaling.floor import Floor
 from taskfleet.planning.scaling.forecast import Pattern, forecast_floor, next_quarter, pattern
+from taskfleet.planning.scaling.idleness import Uptime
 from taskfleet.planning.scaling.look import Look
 from taskfleet.planning.scaling.need import Need, need_of, pods_above
 from taskfleet.planning.scaling.replicas import Bounds, TaskScaling, bounds_of, floor_of, scaling_of
@@ -36,6 +37,7 @@ class ScalingSnapshot:
 
     pool: ModelPool
     scaling: ScalingDefaults  # the class's
+    startup_seconds: int  # the class's, of its engine
     tasks: Mapping[str, Scaling | None]  # the members' wishes; None: frozen (suspended or unreadable), it keeps what there is
     demand: PoolDemand | None = None  # None: nobody listens yet
     ready_replicas: int = 0
@@ -50,6 +52,7 @@ class ScalingMemory:
 
     history: History = field(default_factory=History)
     warmup: Warmup = field(default_factory=Warmup)
+    uptime: Uptime = field(default_factory=Uptime)
     timetables: Mapping[str, Timetable] = field(default_factory=dict)  # of tasks with schedules, each until its next edge
     patterns: Mapping[str, Pattern] = field(default_factory=dict)  # of tasks with a forecast, for today
 
@@ -81,7 +84,7 @@ def decide(snapshot: ScalingSnapshot, memory: ScalingMemory, *, now: datetime) -
         replicas=answer.replicas,
         reason=answer.reason,
         message=sentence(look.present, answer.replicas, answer.signal, answer.limit, holder=answer.holder),
-        memory=ScalingMemory(history=look.history, warmup=warmup, timetables=timetables, patterns=patterns),
+        memory=ScalingMemory(history=look.history, warmup=warmup, uptime=look.uptime, timetables=timetables, patterns=patterns),
         floor=look.floor[1].told(look.floor[0]) if look.floor is not None else None,
         edge=_edge(timetables, patterns, now),
     )
@@ -161,6 +164,8 @@ def _look(
             window_seconds=window,
             now=now,
         ),
+        uptime=memory.uptime.looked(present=present, ready=snapshot.ready_replicas, now=now),
+        startup_seconds=snapshot.startup_seconds,
         history=history,
         lower=lower,
         is_known=is_known,

@@ -7,6 +7,7 @@ from datetime import datetime
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.planning.scaling.demand import PoolDemand
 from taskfleet.planning.scaling.floor import Floor
+from taskfleet.planning.scaling.idleness import Uptime
 from taskfleet.planning.scaling.need import Need, pods_above
 from taskfleet.planning.scaling.replicas import Bounds, TaskScaling
 from taskfleet.planning.scaling.stabilization import History
@@ -33,6 +34,8 @@ class Look:
     need: Need  # and with what is kept spare
     resting: int  # pods that are kept where nobody asks
     warmup: Warmup
+    uptime: Uptime
+    startup_seconds: int  # the most that an engine's start may take
     history: History
     lower: int  # pods that are enough by all that is known; `present` until enough is
     is_known: bool  # from all gateways, and throughout the stable window

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from taskfleet.api.modelpool import ScalingReason
 from taskfleet.planning.scaling.demand import FAST_WINDOW_SECONDS
-from taskfleet.planning.scaling.idleness import idle_left, is_busy
+from taskfleet.planning.scaling.idleness import Since, idle_left, is_busy
 from taskfleet.planning.scaling.look import Look
 from taskfleet.planning.scaling.need import pods_above
 from taskfleet.planning.scaling.words import heard_in_words, in_words, limit_upwards, most_by, share_in_words, steadiness, waiting_in_words
@@ -123,14 +123,22 @@ def lowered(look: Look) -> Answer | None:
     return replace(stays, replicas=target, reason=ScalingReason.LOWERED, limit=limit)
 
 
+def coming_up(look: Look) -> Answer | None:
+    left = look.uptime.start_left(look.startup_seconds, now=look.now)
+    if left <= 0:
+        return None
+    limit = f"its first pod may take {left:.0f} s more to be Ready (engine.startupSeconds {look.startup_seconds})"
+    return Answer(replicas=1, reason=ScalingReason.STARTING, signal=in_words(look), limit=limit)
+
+
 def asleep(look: Look) -> Answer:
     demand = look.demand
     if demand is None or is_busy(demand):
         return Answer(replicas=1, reason=ScalingReason.NOT_IDLE, signal="requests are being answered")
     stays = Answer(replicas=1, reason=ScalingReason.DOWN_DELAYED, signal=in_words(look))
-    idleness = idle_left(demand, look.wishes, now=look.now)
+    idleness = idle_left(demand, look.wishes, look.uptime, now=look.now)
     if idleness.seconds > 0:
-        since = ", counted from when all gateways were heard" if idleness.since_heard else ""
+        since = "" if idleness.since is Since.REQUEST else f", counted {idleness.since.value}"
         asked = look.wishes[idleness.task].idle_seconds
         limit = f"{idleness.task} has to be idle for {idleness.seconds:.0f} s more (idleSeconds {asked}{since})"
         return replace(stays, reason=ScalingReason.NOT_IDLE, limit=limit)
@@ -152,5 +160,6 @@ RULES: tuple[Callable[[Look], Answer | None], ...] = (
     demand_unknown,  # what is known may raise, and nothing lowers
     needed,  # all that is there
     lowered,  # to one at least
+    coming_up,  # the last pod, until it could answer
     asleep,  # the last pod
 )

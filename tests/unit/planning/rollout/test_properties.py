@@ -139,7 +139,7 @@ ACTS: tuple[Act, ...] = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(min_value=0, max_value=200)), min_size=1, max_size=8))
 def test_no_share_grows_without_a_verdict_and_no_rejected_revision_has_any(acts: list[tuple[Act, int]]) -> None:
     begun = served()

@@ -99,7 +99,6 @@ def test_waiting_is_told(before: int, words: str) -> None:
 
 
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=30), free=st.integers(1, 4), data=st.data())
-@settings(deadline=None)
 def test_whoever_can_go_on_gets_a_slot_after_as_many_finishes_as_there_are_before_it(
     kinds: list[str], free: int, data: st.DataObject
 ) -> None:
@@ -172,5 +171,5 @@ class Pool(RuleBasedStateMachine):
         assert self.contenders == before
 
 
-Pool.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Pool.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestPool = Pool.TestCase

@@ -32,7 +32,7 @@ def demand(*tasks: TaskDemandView, since: float = -3600, complete: bool = True, 
 
 def snapshot(found: PoolDemand | None, *, present: int = 1, **fields: Any) -> ScalingSnapshot:
     pool = pool_of(key=key_for(task_model()), replicas=present)
-    given: dict[str, Any] = {"scaling": CLASS, "tasks": {"total": Scaling()}, "ready_replicas": present, **fields}
+    given: dict[str, Any] = {"scaling": CLASS, "startup_seconds": 900, "tasks": {"total": Scaling()}, "ready_replicas": present, **fields}
     return ScalingSnapshot(pool=pool, demand=found, **given)
 
 

@@ -38,6 +38,7 @@ class ScalingWorld:
     tasks: dict[str, Scaling | None] = field(default_factory=lambda: {"total": Scaling()})
     replicas: int = 1
     start_seconds: int = 20
+    startup_seconds: int = 900  # what the class allows
     devices: int = 256
     awake_because: str = ""
     now: datetime = NOW
@@ -66,6 +67,11 @@ class ScalingWorld:
     def burst(self, task: str, requests: int) -> None:
         self.loads[task].open += requests
         self.loads[task].last = self.now
+
+    def give_up(self) -> None:
+        """Whoever waits closes the connection."""
+        for load in self.loads.values():
+            load.open = 0.0
 
     def run(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -115,6 +121,7 @@ class ScalingWorld:
             ScalingSnapshot(
                 pool=pool_of(key=key_for(task_model()), replicas=self.replicas),
                 scaling=self.scaling,
+                startup_seconds=self.startup_seconds,
                 tasks=self.tasks,
                 demand=self.demand(),
                 ready_replicas=self.ready,

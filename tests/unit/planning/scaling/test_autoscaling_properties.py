@@ -85,6 +85,7 @@ def snapshots(draw: st.DrawFn) -> ScalingSnapshot:
     return ScalingSnapshot(
         pool=pool_with(present),
         scaling=draw(classes()),
+        startup_seconds=900,
         tasks=draw(members),
         demand=draw(st.none() | demands()),
         ready_replicas=ready,
@@ -125,7 +126,7 @@ def most_of(found: ScalingSnapshot) -> int:
     return bounds_of(scaling_of(wish, found.scaling, present=present_of(found)) for wish in found.tasks.values()).most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories())
 def test_never_outside_the_bounds(case: tuple[ScalingSnapshot, ScalingMemory, datetime]) -> None:
     found, memory, now = case
@@ -136,7 +137,7 @@ def test_never_outside_the_bounds(case: tuple[ScalingSnapshot, ScalingMemory, da
     assert decision.look_again_seconds > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories())
 def test_nothing_is_taken_away_on_incomplete_data(case: tuple[ScalingSnapshot, ScalingMemory, datetime]) -> None:
     found, memory, now = case
@@ -144,13 +145,12 @@ def test_nothing_is_taken_away_on_incomplete_data(case: tuple[ScalingSnapshot, S
     assert decide(unknown, memory, now=now).replicas >= min(present_of(found), most_of(found))
 
 
-@settings(deadline=None)
 @given(snapshots())
 def test_empty_memory_takes_nothing_away_at_once(found: ScalingSnapshot) -> None:
     assert decide(found, ScalingMemory(), now=NOW).replicas >= min(present_of(found), most_of(found))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories())
 def test_to_zero_only_if_all_are_idle_and_nothing_needs_it(case: tuple[ScalingSnapshot, ScalingMemory, datetime]) -> None:
     found, memory, now = case
@@ -161,17 +161,20 @@ def test_to_zero_only_if_all_are_idle_and_nothing_needs_it(case: tuple[ScalingSn
     assert demand.complete
     assert not found.awake_because
     assert not demand.in_flight_at_pods
+    uptime = memory.uptime.looked(present=present_of(found), ready=found.ready_replicas, now=now)
+    assert not uptime.starting_since or now - uptime.starting_since >= timedelta(seconds=found.startup_seconds)
+    since = max(demand.heard_since, uptime.ready_since or demand.heard_since)
     views = {view.task: view for view in demand.tasks}
     for task, wish in found.tasks.items():
         assert wish is not None, "a frozen task keeps what there is"
         scaling = scaling_of(wish, found.scaling, present=present_of(found))
         last = views[task].last_request_at if task in views else None
         assert scaling.fewest == 0
-        assert now - max(demand.heard_since, last or demand.heard_since) >= timedelta(seconds=scaling.idle_seconds)
+        assert now - max(since, last or since) >= timedelta(seconds=scaling.idle_seconds)
         assert task not in views or views[task].held == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), st.floats(1.3, 20))
 def test_step_is_followed_on_the_first_look_that_sees_it(case: tuple[ScalingSnapshot, ScalingMemory, datetime], factor: float) -> None:
     """Whatever was before, unless pods that were asked for are still starting."""
@@ -207,6 +210,7 @@ def played(
             ScalingSnapshot(
                 pool=pool_with(replicas),
                 scaling=scaling,
+                startup_seconds=900,
                 tasks={"total": Scaling()},
                 demand=PoolDemand(tasks=(view,), heard_since=later(-3600), complete=True),
                 ready_replicas=replicas,
@@ -219,7 +223,7 @@ def played(
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(classes(), st.floats(0.1, 300), st.integers(1, 40))
 def test_constant_load_never_flaps(scaling: ScalingDefaults, load: float, replicas: int) -> None:
     """It goes one way and stays: never up and down, from wherever it begins."""
@@ -228,7 +232,7 @@ def test_constant_load_never_flaps(scaling: ScalingDefaults, load: float, replic
     assert inner in (sorted(inner), sorted(inner, reverse=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(classes(), st.integers(3, 60), st.floats(0, 200), st.floats(0, 200))
 def test_not_more_than_the_share_goes_in_a_minute(scaling: ScalingDefaults, period: int, low: float, high: float) -> None:
     looks = played(scaling, replicas=4, seconds=500, demand_at=lambda second: high if second // period % 2 else low)
@@ -239,7 +243,7 @@ def test_not_more_than_the_share_goes_in_a_minute(scaling: ScalingDefaults, peri
             assert greatest - decision.replicas <= max(1, greatest * scaling.max_scale_down_percent // 100)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(classes(), st.integers(3, 60), st.floats(0, 200), st.floats(0, 200))
 def test_nothing_goes_that_was_needed_within_the_delay(scaling: ScalingDefaults, period: int, low: float, high: float) -> None:
     looks = played(scaling, replicas=4, seconds=500, demand_at=lambda second: high if second // period % 2 else low)
@@ -252,7 +256,7 @@ def test_nothing_goes_that_was_needed_within_the_delay(scaling: ScalingDefaults,
             assert decision.replicas >= min(ceil(fast / scaling.target_concurrency - 1e-6), scaling.max_replicas)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.integers(1, 16))
 def test_spare_pods_only_ever_raise_and_never_above_the_maximum(case: tuple[ScalingSnapshot, ScalingMemory, datetime], spare: int) -> None:
     found, memory, now = case
@@ -265,7 +269,7 @@ def test_spare_pods_only_ever_raise_and_never_above_the_maximum(case: tuple[Scal
         assert with_them.replicas == without.replicas, "a suspended task keeps what there is"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(classes(), st.floats(0, 300), st.integers(1, 40))
 def test_a_settled_pool_has_room_for_its_spare_pods(scaling: ScalingDefaults, load: float, replicas: int) -> None:
     """One that is awake and is never idle: the last request was just now."""
@@ -280,7 +284,7 @@ def test_a_settled_pool_has_room_for_its_spare_pods(scaling: ScalingDefaults, lo
         assert last.replicas <= min(max(ceil(needed), fewest), scaling.max_replicas), "and no more than that"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.data())
 def test_schedules_only_ever_raise_and_never_above_a_tasks_maximum(
     past: tuple[ScalingSnapshot, ScalingMemory, datetime], data: st.DataObject

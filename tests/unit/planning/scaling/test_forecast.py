@@ -47,6 +47,7 @@ def floor(
     snapshot = ScalingSnapshot(
         pool=pool_of(key=key_for(task_model()), replicas=0),
         scaling=fields.pop("scaling", CLASS),
+        startup_seconds=900,
         tasks=tasks or {task: Scaling(forecast=Forecast(**fields)) for task in histories},
         demand=PoolDemand(tasks=(), heard_since=now - timedelta(days=1), complete=True),
         histories=histories,
@@ -165,6 +166,7 @@ def test_message_names_the_task_and_the_end() -> None:
     snapshot = ScalingSnapshot(
         pool=pool_of(key=key_for(task_model()), replicas=0),
         scaling=CLASS,
+        startup_seconds=900,
         tasks={"total": Scaling(forecast=Forecast())},
         histories={"total": history(BUSY, BUSY)},
     )
@@ -181,7 +183,7 @@ pasts = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.data())
 def test_a_forecast_only_ever_raises_and_never_above_the_maximum(
     past: tuple[ScalingSnapshot, ScalingMemory, datetime], data: st.DataObject
@@ -226,6 +228,7 @@ def _week() -> list[str]:
         snapshot = ScalingSnapshot(
             pool=pools[replicas],
             scaling=CLASS,
+            startup_seconds=900,
             tasks=scaling,
             demand=PoolDemand(tasks=(view,), heard_since=begin, complete=True),
             ready_replicas=replicas,

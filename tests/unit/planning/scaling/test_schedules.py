@@ -178,7 +178,7 @@ schedules = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(schedules, max_size=3), moments, st.floats(0, 1, exclude_max=True))
 def test_nothing_changes_before_the_told_edge(found: list[Schedule], now: datetime, part: float) -> None:
     """Whoever looks again at `until` misses nothing."""

@@ -82,6 +82,23 @@ def load_arrives_at_a_sleeping_pool() -> ScalingWorld:
     return story
 
 
+def client_gives_up_while_a_slow_start_goes_on() -> ScalingWorld:
+    story = busy(0, replicas=1, tasks={"total": Scaling(idle_seconds=60)}, start_seconds=240)
+    story.says("asleep; a client asks, and leaves after two minutes: the pod starts for four, and then has its idle time")
+    story.burst("total", 1)
+    story.run(120)
+    story.give_up()
+    story.run(240)
+    story.says("the same where no node has a device: it gives up when a start has had all its time")
+    story.devices = 0
+    story.startup_seconds = 600
+    story.burst("total", 1)
+    story.run(120)
+    story.give_up()
+    story.run(600)
+    return story
+
+
 def gateway_lost() -> ScalingWorld:
     story = busy(12, replicas=3)
     story.says("a gateway is not heard any more, and with it most of the demand")
@@ -224,6 +241,7 @@ STORIES: tuple[Callable[[], ScalingWorld], ...] = (
     slow_fall,
     sleep_and_wake,
     load_arrives_at_a_sleeping_pool,
+    client_gives_up_while_a_slow_start_goes_on,
     gateway_lost,
     operator_restarted_while_busy,
     operator_restarted_while_idle,
