@@ -73,7 +73,7 @@ requirements: venv ## pin all dependencies anew, with hashes (UPGRADE=--upgrade 
 
 # ---- testing it
 
-test: lint ## lint and all tests from nothing, on a cluster of their own; ends with their count
+test: lint ## lint and all tests from nothing, on clusters of their own; ends with their count
 	@$(PYTHON_IN_VENV) -m tests.tiers
 
 test-soak: lint ## lint and all tests with the long windows that `make test` shortens (hours)
@@ -88,5 +88,5 @@ test-apiserver: venv ## only the tests against a real API server
 test-engine: venv ## only the contract tests of simulator and real engine
 	@$(PYTHON_IN_VENV) -m tests.tiers engine
 
-test-cluster: venv ## only the tests on a real cluster (the instance `test`, taken down at the end)
+test-cluster: venv ## only the tests on real clusters (taken down at the end)
 	@$(PYTHON_IN_VENV) -m tests.tiers cluster
