@@ -53,6 +53,8 @@ ANSWER_TOKENS = 10
 MEASURED_STARTS = (2, 4)
 MEASURED_ANSWERS, MEASURED_SECONDS = 80, 0.5
 LOOK_SECONDS = 0.2
+# The chart's default instead of the tests': the simulation gives no request up either.
+HOLD = "gateway.timeouts.hold=120"
 LAST_ANSWER_SECONDS = 60.0
 STRETCH_SECONDS = 10.0
 
@@ -106,18 +108,15 @@ def compare(fleet: Fleet, recorded: Sequence[Recorded], *, startup_seconds: floa
     fleet.remove_class(CLASS)
     starts = watched.starts()
     target = Target(concurrency=CONCURRENCY, most=MOST, tasks={number: f"task-{number}" for number in range(scenario.tasks)})
-    as_seen = replace(engine, cold_start_seconds=statistics.mean(starts))
     runs = {
         "simulated": replay(scenario, Taskfleet(target, SCALING), engine),
-        "simulated, with the cluster's starts": replay(scenario, Taskfleet(target, SCALING), as_seen),
+        "simulated, with the cluster's starts": replay(scenario, Taskfleet(target, SCALING), engine, starts=starts),
         "cluster": lived,
     }
     report(scenario, runs, failed=len(sent.errors()))
     for error in sorted({one.error for one in sent.errors()}):
         print(f"failed: {error[:300]}")
-    print(
-        f"the cluster's pods were Ready after {', '.join(f'{seconds:.1f}' for seconds in starts)} s (mean {as_seen.cold_start_seconds:.1f} s)"
-    )
+    print(f"the cluster's pods were Ready after {', '.join(f'{seconds:.1f}' for seconds in starts)} s")
     print(f"they were gone {statistics.median(watched.ends()):.1f} s after they were told to go (median)")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
@@ -205,7 +204,7 @@ def main() -> None:
     parser.add_argument("--startup", type=float, default=10, help="seconds that the engine simulator takes to start")
     given = parser.parse_args()
     recorded = read(COMMITTED)
-    with installed(provide(given.cluster, Progress())) as fleet:
+    with installed(provide(given.cluster, Progress()), HOLD) as fleet:
         compare(fleet, recorded, startup_seconds=given.startup)
 
 

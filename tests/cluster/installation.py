@@ -20,12 +20,12 @@ BASE = "tiny-invoices"
 
 
 @contextmanager
-def installed(cluster: Cluster) -> Iterator[Fleet]:
-    """The product on a cluster, from this checkout, with the simulator as a class."""
+def installed(cluster: Cluster, *values: str) -> Iterator[Fleet]:
+    """The product on a cluster, from this checkout, with the simulator as a class. `values`: of the chart, as Helm's --set takes them, beside the tests' own."""
     cluster.provide_images("product", "simulator")
     api = Api(cluster.kubeconfig)
     assert api.get(NODE, cluster.node_name)
-    install(cluster)
+    install(cluster, *values)
     registries = Registries(cluster.registry_on_host, cluster.registry_in_pods)
     digest = push(adapters.BASE, f"{registries.on_host}/{BASE}:v1", insecure=True)
     fleet = Fleet(api, registries, Artifact(f"oci://{registries.in_pods}/{BASE}", "v1", digest))
@@ -34,9 +34,10 @@ def installed(cluster: Cluster) -> Iterator[Fleet]:
     api.close()
 
 
-def install(cluster: Cluster) -> None:
+def install(cluster: Cluster, *values: str) -> None:
     """Installs or upgrades to this checkout's chart and image; returns when operator and gateways run the new image."""
-    cluster.helm("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", "--values", str(VALUES))
+    given = ("--values", str(VALUES), *(word for value in values for word in ("--set", value)))
+    cluster.helm("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", *given)
     api = Api(cluster.kubeconfig)
     # The image keeps its name while its content changes with the checkout.
     cluster.kubectl("rollout", "restart", "deployment/taskfleet-operator", "deployment/taskfleet-gateway", "--namespace", SYSTEM)

@@ -6,6 +6,7 @@ without limit, and go out in the order of their coming once one is. A pod that i
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskfleet.gateway.pick import pick_pod
@@ -28,14 +29,15 @@ class Outcome:
     scales: tuple[tuple[float, int], ...]
 
 
-def replay(scenario: Scenario, rule: Rule, timings: Timings, *, begin_with: int = 1) -> Outcome:
-    """Runs until the last request has ended. `begin_with`: pods that are ready at the beginning."""
-    return _Replay(scenario, rule, timings, begin_with).run()
+def replay(scenario: Scenario, rule: Rule, timings: Timings, *, begin_with: int = 1, starts: Sequence[float] = ()) -> Outcome:
+    """Runs until the last request has ended. `begin_with`: pods that are ready at the beginning. `starts`: the cold starts of the pods that are made after them, as far as told."""
+    return _Replay(scenario, rule, timings, begin_with, starts).run()
 
 
 class _Replay:
-    def __init__(self, scenario: Scenario, rule: Rule, timings: Timings, begin_with: int) -> None:
+    def __init__(self, scenario: Scenario, rule: Rule, timings: Timings, begin_with: int, starts: Sequence[float]) -> None:
         self._scenario, self._rule, self._timings = scenario, rule, timings
+        self._starts = deque(starts)
         self._events: list[tuple[float, int, int, Request | Pod | None, int]] = []
         self._order = 0
         self._now = 0.0
@@ -155,7 +157,8 @@ class _Replay:
         self._made += 1
         self._pods[pod.address] = pod
         if not ready:
-            self._at(self._now + self._timings.cold_start_seconds, READY, pod)
+            seconds = self._starts.popleft() if self._starts else self._timings.cold_start_seconds
+            self._at(self._now + seconds, READY, pod)
 
     def _remove(self) -> None:
         starting = [pod for pod in self._pods.values() if pod.state is State.STARTING]

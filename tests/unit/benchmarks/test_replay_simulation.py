@@ -100,6 +100,12 @@ def test_pod_that_starts_goes_before_one_that_serves() -> None:
     assert outcome.replica_seconds == pytest.approx(105.0)
 
 
+def test_pods_take_the_starts_that_are_given_one_by_one_and_then_all_the_same() -> None:
+    rule = Scripted({0.0: 0, 1.0: 1, 5.0: 0, 20.0: 1, 40.0: 0, 50.0: 1})
+    outcome = replay(scenario((0.5, 2), (19.0, 2), (49.0, 2)), rule, HALVES, starts=[3.0, 7.0])
+    assert [flight.started for flight in outcome.flights] == [4.0, 27.0, 60.0]
+
+
 def test_demand_is_the_exact_integral_of_requests() -> None:
     rule = Scripted({0.0: 1})
     replay(scenario((0.5, 4), (2.5, 4)), rule, HALVES)
