@@ -3,34 +3,35 @@
 import json
 from dataclasses import dataclass
 
-from tests.cluster.api import TASK_MODEL, Api, Object
+from tests.cluster.api import TASK_MODEL, Api, Kind, Object
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Of the TaskModels of one namespace, from a moment on."""
+    """Of one namespace's objects of a kind, TaskModels unless said otherwise, from a moment on."""
 
     api: Api
     namespace: str
+    kind: Kind
     since: str
 
     @classmethod
-    def begin(cls, api: Api, namespace: str) -> "History":
+    def begin(cls, api: Api, namespace: str, kind: Kind = TASK_MODEL) -> "History":
         """From now on."""
-        listed = json.loads(api.request("GET", TASK_MODEL.path(namespace), query={"limit": 1}))
-        return cls(api, namespace, listed["metadata"]["resourceVersion"])
+        listed = json.loads(api.request("GET", kind.path(namespace), query={"limit": 1}))
+        return cls(api, namespace, kind, listed["metadata"]["resourceVersion"])
 
-    def versions(self, task: str) -> list[Object]:
-        """The versions of a TaskModel until now, oldest first."""
+    def versions(self, name: str) -> list[Object]:
+        """The versions of an object until now, oldest first."""
         query: dict[str, str | int] = {"watch": "true", "resourceVersion": self.since, "timeoutSeconds": 1}
-        text = self.api.request("GET", TASK_MODEL.path(self.namespace), query=query)
+        text = self.api.request("GET", self.kind.path(self.namespace), query=query)
         events = [json.loads(line) for line in text.splitlines()]
         forgotten = [event["object"] for event in events if event["type"] == "ERROR"]
         assert not forgotten, forgotten
-        return [event["object"] for event in events if event["object"]["metadata"]["name"] == task]
+        return [event["object"] for event in events if event["object"]["metadata"]["name"] == name]
 
     def shares(self, task: str) -> list[dict[str, int]]:
-        """What the traffic was, each change once: percent by revision."""
+        """What the traffic of a TaskModel was, each change once: percent by revision."""
         found: list[dict[str, int]] = []
         for version in self.versions(task):
             shares = traffic(version)
