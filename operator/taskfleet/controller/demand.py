@@ -60,6 +60,7 @@ class GatewayDemand:
         self._processes: dict[str, _Process] = {}
         self._ended: dict[TaskKey, float] = {}  # the last request at processes that are forgotten
         self._heard_since: float | None = None
+        self._missed = False  # a process was forgotten before all gateways were heard again
         self._complete = False
         self._longest_window = 0.0  # of those that were asked for
 
@@ -94,9 +95,10 @@ class GatewayDemand:
     def hears(self, *, all_gateways: bool) -> None:
         """Whether every replica of the gateway that requests may come through is heard; to be told now and then also where nothing has changed."""
         missed = [process for process in self._processes.values() if not process.listening and not process.given_up]
-        if all_gateways and (missed or self._heard_since is None):
+        if all_gateways and (missed or self._missed or self._heard_since is None):
             # Nobody knows what these had after their last line. One whose stream only broke off is among those that are heard again, and tells what it had.
             self._heard_since = self._clock()
+            self._missed = False
             for process in missed:
                 process.given_up = True
         self._forget_ended()
@@ -106,7 +108,7 @@ class GatewayDemand:
 
     def of(self, namespace: str, tasks: Iterable[str], *, stable_seconds: float) -> PoolDemand | None:
         """The demand for these TaskModels of a namespace; None before any gateway was heard."""
-        if not self._processes:
+        if not self._processes and self._heard_since is None and not self._missed:
             return None
         self._longest_window = max(self._longest_window, stable_seconds)
         clock, now = self._clock(), self._now()
@@ -183,6 +185,8 @@ class GatewayDemand:
             if process.listening or clock - process.heard <= max(self._longest_window, FAST_WINDOW_SECONDS):
                 continue
             del self._processes[name]
+            # Where it is heard again it is another process to us, and what it had between is in no window.
+            self._missed = self._missed or not process.given_up
             for key, task in process.tasks.items():
                 if task.last_request is not None:
                     self._ended[key] = max(self._ended.get(key, task.last_request), task.last_request)

@@ -285,6 +285,27 @@ def test_a_gateway_that_is_not_heard_makes_the_demand_incomplete_and_what_it_had
     assert world.view().last_request_at == BEGIN + timedelta(seconds=100)
 
 
+def test_what_a_gateway_had_while_it_was_not_heard_for_longer_than_every_window_is_not_known_afterwards(world: _World) -> None:
+    """The only one: demand is unknown meanwhile, which is not the same as never known, and its windows begin anew."""
+    gateway = world.gateway("one")
+    world.run(100)
+    gateway.serve(6)
+    world.of()
+    world.lose(gateway, gone=False)
+    world.run(100)
+    assert world.of() == PoolDemand(tasks=world.of().tasks, heard_since=world.now, complete=False)
+    assert world.view().last_request_at == BEGIN + timedelta(seconds=100)
+    world.missing = False
+    gateway.busy += 600
+    gateway.under_way = 0
+    world.gateways.append(gateway)
+    gateway.tell()
+    world.demand.hears(all_gateways=True)
+    assert (world.of().complete, world.of().heard_since) == (True, world.now)
+    world.run(5)
+    assert world.of().heard_since == world.now - timedelta(seconds=5)
+
+
 def test_a_gateway_that_says_nothing_is_not_heard_though_its_stream_is_open(world: _World) -> None:
     world.gateway("one")
     world.clock += 10.5
