@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.cluster.api import DEPLOYMENT, LEASE, POD, SERVICE, Api, ApiError, Object, eventually, is_true
+from tests.cluster.fleet import SYSTEM
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import restart_counts
 from tests.cluster.story import tell
 
+OPERATOR = "taskfleet-operator"
 HOPELESS_RESTARTS = 3
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
@@ -83,18 +85,49 @@ def reboot(api: Api, cluster: Cluster, doomed: Iterable[Object]) -> None:
 def cut_off(api: Api, found: Iterable[Object], container: str) -> Iterator[None]:
     """Within the block, nothing that these pods send to the API server arrives, and no connection of theirs is told: their watches stand still."""
     address = api.get(SERVICE, "kubernetes", "default")["spec"]["clusterIP"]
+    with _dropped(found, container, ["OUTPUT", "-d", address]):
+        yield
+
+
+@contextmanager
+def deaf(found: Iterable[Object], container: str, *, to: Iterable[Object]) -> Iterator[None]:
+    """Within the block, nothing that the pods `to` send arrives at these pods, and no connection of theirs is told."""
+    with _dropped(found, container, *(["INPUT", "-s", pod["status"]["podIP"]] for pod in to)):
+        yield
+
+
+@contextmanager
+def _dropped(found: Iterable[Object], container: str, *matches: list[str]) -> Iterator[None]:
+    """Within the block, packets that match a rule of iptables (chain and conditions) go nowhere in these pods' networks."""
     networks = [_processes(_container_id(pod, container))[0] for pod in found]
 
     def rule(change: str) -> None:
         for process in networks:
-            command = ["nsenter", f"--target={process}", "--net", "iptables", change, "OUTPUT", "-d", address, "-j", "DROP"]
-            subprocess.run(command, check=True, capture_output=True)
+            for chain, *conditions in matches:
+                command = ["nsenter", f"--target={process}", "--net", "iptables", change, chain, *conditions, "-j", "DROP"]
+                subprocess.run(command, check=True, capture_output=True)
 
     rule("-I")
     try:
         yield
     finally:
         rule("-D")
+
+
+@contextmanager
+def no_operator(api: Api) -> Iterator[None]:
+    """Within the block the operator has no replicas."""
+
+    def scaled(count: int) -> None:
+        api.patch(DEPLOYMENT, OPERATOR, SYSTEM, change={"spec": {"replicas": count}})
+        rolled_out(api, OPERATOR, SYSTEM)
+
+    scaled(0)
+    eventually(lambda: not api.list(POD, SYSTEM, labels="app.kubernetes.io/component=operator"), what="the operator is gone")
+    try:
+        yield
+    finally:
+        scaled(1)
 
 
 def _container_id(pod: Object, container: str) -> str:

@@ -26,9 +26,11 @@ urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000/sim/faults"
 """
 
 
-def sicken(cluster: Cluster, tenant: Tenant, task: str, artifact: Artifact, *, code: int = 0, delay_seconds: float = 0.0) -> None:
-    """From now on the version answers late, or with an error of this code, on every pod of the namespace."""
-    for pod in pods(tenant.fleet.api, tenant.namespace, labels=LABEL_POOL):
+def sicken(
+    cluster: Cluster, tenant: Tenant, task: str, artifact: Artifact, *, code: int = 0, delay_seconds: float = 0.0, pool: str = ""
+) -> None:
+    """From now on the version answers late, or with an error of this code, on every pod of the namespace, or of one of its pools."""
+    for pod in pods(tenant.fleet.api, tenant.namespace, labels=f"{LABEL_POOL}={pool}" if pool else LABEL_POOL):
         _tell(cluster, pod, _wish(tenant, task, artifact, code, delay_seconds))
 
 

@@ -3,24 +3,21 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 import pytest
 import yaml
 
-from tests.cluster.api import DEPLOYMENT, EVENT, POD, POOL, TESTER, Object, condition, eventually, is_true
+from tests.cluster.api import EVENT, POD, TESTER, Object, condition, eventually, is_true
 from tests.cluster.crowd import crowd
 from tests.cluster.disturbance import all_ready, kill_container, pods
-from tests.cluster.fleet import METRICS_PORT, SYSTEM, Artifact, Fleet, Tenant
+from tests.cluster.fleet import METRICS_PORT, SYSTEM, Fleet
 from tests.cluster.load import constant_load
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import SOAK, ready, still
 from tests.cluster.own_metrics import MetricsSource
-from tests.cluster.sickness import slow_everywhere
-from tests.cluster.story import tell
+from tests.cluster.sleepers import RARE, SELDOM, SLOW_SECONDS, SleepyTeam
 
 # An operator that can't renew its lease while the API server restarts ends itself.
 ENDS_PROCESSES = True
@@ -28,10 +25,7 @@ CLASS = "sleepy"
 IDLE_SECONDS = 60 if SOAK else 10
 MOST = 3
 TARGET = 2
-# How long an answer takes in a burst: long enough to be many at once.
-SLOW_SECONDS = 2.0
 FIRST_REQUESTS = 50
-RARE, SELDOM = "rare", "seldom"
 # The chart's `gateway.limits.maxHeldPerTask`, of each replica.
 PLACES = 200
 BEYOND = 50
@@ -40,54 +34,11 @@ SHARE = 30
 STEP_SECONDS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Team:
-    """Two tasks on one pool that may sleep."""
-
-    tenant: Tenant
-    cluster: Cluster
-    rare: Artifact
-    seldom: Artifact
-
-    def pool(self) -> Object:
-        (pool,) = self.tenant.fleet.api.list(POOL, self.tenant.namespace)
-        return pool
-
-    def pods(self) -> list[Object]:
-        return [pod for pod in self.tenant.fleet.api.list(POD, self.tenant.namespace) if "deletionTimestamp" not in pod["metadata"]]
-
-    def has(self, replicas: int, *, within: float = 180) -> Object:
-        """Waits until the pool has so many pods, wanted and there."""
-
-        def check() -> Object:
-            pool = self.pool()
-            assert pool["spec"]["replicas"] == replicas, pool["status"].get("scaling")
-            assert len(self.pods()) == replicas
-            return pool
-
-        return eventually(check, what=f"{replicas} pods", within=within, describe=self.story)
-
-    def sleeps(self) -> Object:
-        return self.has(0)
-
-    def wakes(self) -> None:
-        """By a request, until both tasks are Ready on a pod."""
-        assert self.tenant.chat(RARE).status == 200
-        eventually(lambda: self.pool()["status"]["readyReplicas"] >= 1, what="a pod is Ready", within=120, describe=self.story)
-
-    def slow(self, task: str, artifact: Artifact) -> AbstractContextManager[None]:
-        """While the block runs, a burst for this task is many requests at once, on pods that come as well."""
-        return slow_everywhere(self.cluster, self.tenant, task, artifact, delay_seconds=SLOW_SECONDS)
-
-    def story(self) -> str:
-        return tell(self.tenant.fleet.api, self.tenant.namespace)
-
-
 @pytest.fixture(scope="module")
-def team(fleet: Fleet, cluster: Cluster) -> Iterator[Team]:
+def team(fleet: Fleet, cluster: Cluster) -> Iterator[SleepyTeam]:
     scaled_by(fleet, "Builtin")
     with fleet.tenant("sleepy") as tenant:
-        found = Team(tenant, cluster, fleet.artifact("sleepy", "rare"), fleet.artifact("sleepy", "seldom"))
+        found = SleepyTeam(tenant=tenant, cluster=cluster, rare=fleet.artifact("sleepy", "rare"), seldom=fleet.artifact("sleepy", "seldom"))
         tenant.apply(RARE, found.rare, serving_class=CLASS)
         tenant.apply(SELDOM, found.seldom, serving_class=CLASS)
         ready(fleet.api, tenant.namespace)
@@ -112,7 +63,7 @@ def scaled_by(fleet: Fleet, autoscaler: str, *, spare: int = 0) -> None:
     )
 
 
-def told_asleep(team: Team, name: str) -> bool:
+def told_asleep(team: SleepyTeam, name: str) -> bool:
     available = condition(team.tenant.get(name), "Available") or {}
     return (available.get("status"), available.get("reason")) == ("True", "AtZero")
 
@@ -124,13 +75,13 @@ def held(fleet: Fleet) -> float:
     return sum(source.value("taskfleet_gateway_held_requests") for source in sources)
 
 
-def wake_ups(team: Team) -> int:
+def wake_ups(team: SleepyTeam) -> int:
     """How often the pool was woken, by its events."""
     found = team.tenant.fleet.api.list(EVENT, team.tenant.namespace)
     return sum(event.get("count") or 1 for event in found if event["reason"] == "Woken")
 
 
-def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: Team) -> None:
+def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: SleepyTeam) -> None:
     """A-05, and A-01: while one member is asked, the pool stays; asleep, its tasks are healthy."""
     target = team.tenant.target(SELDOM, team.seldom)
     with constant_load(fleet.gateway_url, [target], rate=1) as load:
@@ -146,7 +97,7 @@ def test_pool_sleeps_once_every_task_is_idle_and_not_before(fleet: Fleet, team: 
     still(fleet.api, team.tenant.namespace)
 
 
-def test_first_requests_wake_the_pool_once_and_are_all_answered(fleet: Fleet, team: Team) -> None:
+def test_first_requests_wake_the_pool_once_and_are_all_answered(fleet: Fleet, team: SleepyTeam) -> None:
     """A-01, A-02."""
     team.sleeps()
     before = wake_ups(team)
@@ -160,7 +111,7 @@ def test_first_requests_wake_the_pool_once_and_are_all_answered(fleet: Fleet, te
     eventually(lambda: wake_ups(team) == before + 1 or None, what="one wake-up is told", within=60, describe=team.story)
 
 
-def test_request_that_meets_the_pool_as_it_falls_asleep_is_answered(fleet: Fleet, team: Team) -> None:
+def test_request_that_meets_the_pool_as_it_falls_asleep_is_answered(fleet: Fleet, team: SleepyTeam) -> None:
     """A-05: requests at intervals about as long as the idle time, so that some come in the very moment."""
     for gap in (IDLE_SECONDS - 0.5, IDLE_SECONDS + 0.5, IDLE_SECONDS + 1.5, IDLE_SECONDS + 2.5):
         assert team.tenant.chat(SELDOM).status == 200
@@ -170,7 +121,7 @@ def test_request_that_meets_the_pool_as_it_falls_asleep_is_answered(fleet: Fleet
     assert team.seldom.mark in answer.text
 
 
-def test_woken_pod_tells_how_long_each_part_of_its_start_took(fleet: Fleet, team: Team) -> None:
+def test_woken_pod_tells_how_long_each_part_of_its_start_took(fleet: Fleet, team: SleepyTeam) -> None:
     team.sleeps()
     team.wakes()
     (pod,) = team.pods()
@@ -196,7 +147,7 @@ def test_woken_pod_tells_how_long_each_part_of_its_start_took(fleet: Fleet, team
     assert len(counting) == 1, "the leader, and nobody else"
 
 
-def test_spare_pod_answers_the_first_request_at_once(fleet: Fleet, team: Team) -> None:
+def test_spare_pod_answers_the_first_request_at_once(fleet: Fleet, team: SleepyTeam) -> None:
     """It is there though nobody asks, and no request now and then brings another."""
     team.sleeps()
     scaled_by(fleet, "Builtin", spare=1)
@@ -215,7 +166,7 @@ def test_spare_pod_answers_the_first_request_at_once(fleet: Fleet, team: Team) -
     team.sleeps()
 
 
-def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an_error(fleet: Fleet, team: Team) -> None:
+def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an_error(fleet: Fleet, team: SleepyTeam) -> None:
     """A-07, A-10: twelve at once for a target of two is more than the bound; streams that are under way end well."""
     team.wakes()
     targets = [team.tenant.target(RARE, team.rare, stream=stream) for stream in (False, True)]
@@ -233,7 +184,7 @@ def test_burst_gets_its_replicas_within_the_bound_and_gives_them_back_without_an
     quiet.assert_no_error()
 
 
-def test_someone_else_may_drive_the_replicas(fleet: Fleet, team: Team) -> None:
+def test_someone_else_may_drive_the_replicas(fleet: Fleet, team: SleepyTeam) -> None:
     """A-12: by the scale subresource, as an HPA does, and back again without a jump."""
     team.wakes()
     scaled_by(fleet, "External")
@@ -250,7 +201,7 @@ def test_someone_else_may_drive_the_replicas(fleet: Fleet, team: Team) -> None:
     team.sleeps()
 
 
-def test_manifests_of_users_meet_no_replicas(fleet: Fleet, team: Team) -> None:
+def test_manifests_of_users_meet_no_replicas(fleet: Fleet, team: SleepyTeam) -> None:
     """G-01, G-04, R-04: what users have written has no replicas in it, so it neither differs from a pool that scales nor sets it back."""
     manifest = yaml.safe_dump(team.tenant.task(SELDOM, team.seldom, serving_class=CLASS))
     by_user = ("--server-side", "--force-conflicts", f"--field-manager={TESTER}", "-f", "-")
@@ -285,7 +236,7 @@ def test_manifests_of_users_meet_no_replicas(fleet: Fleet, team: Team) -> None:
     assert in_sync()
 
 
-def test_full_queue_says_so_and_clients_that_leave_make_room(fleet: Fleet, team: Team) -> None:
+def test_full_queue_says_so_and_clients_that_leave_make_room(fleet: Fleet, team: SleepyTeam) -> None:
     """A-03, A-04: at a pool that nobody wakes, as another autoscaler is to do it."""
     team.sleeps()
     scaled_by(fleet, "External")
@@ -309,7 +260,7 @@ def test_full_queue_says_so_and_clients_that_leave_make_room(fleet: Fleet, team:
     assert float(answer.headers["x-taskfleet-held-seconds"]) > 0
 
 
-def test_canary_keeps_its_share_while_replicas_change_and_a_pod_and_the_api_server_die(fleet: Fleet, team: Team) -> None:
+def test_canary_keeps_its_share_while_replicas_change_and_a_pod_and_the_api_server_die(fleet: Fleet, team: SleepyTeam) -> None:
     """A-11, P-04, R-18 with scaling on: no request fails."""
     new = fleet.artifact("sleepy", "rare-2")
 
@@ -344,22 +295,3 @@ def test_canary_keeps_its_share_while_replicas_change_and_a_pod_and_the_api_serv
     assert load.answered_by(new.mark, both.model), "the candidate had users"
     team.tenant.apply(RARE, team.rare, serving_class=CLASS)
     ready(fleet.api, team.tenant.namespace)
-
-
-def test_scale_stays_while_the_operator_is_away(fleet: Fleet, team: Team) -> None:
-    """A-09, A-08: nothing goes down on missing data, and a cold task's request gets an honest answer in time."""
-    team.wakes()
-    team.cluster.kubectl("scale", "deployment/taskfleet-operator", "-n", SYSTEM, "--replicas=0")
-    try:
-        eventually(
-            lambda: not fleet.api.list(POD, SYSTEM, labels="app.kubernetes.io/component=operator") or None, what="no operator", within=120
-        )
-        time.sleep(2 * IDLE_SECONDS)
-        assert team.pool()["spec"]["replicas"] >= 1
-        assert team.tenant.chat(RARE).status == 200
-    finally:
-        team.cluster.kubectl("scale", "deployment/taskfleet-operator", "-n", SYSTEM, "--replicas=1")
-    eventually(
-        lambda: is_true(fleet.api.get(DEPLOYMENT, "taskfleet-operator", SYSTEM), "Available"), what="the operator is back", within=120
-    )
-    team.sleeps()

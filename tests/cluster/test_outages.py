@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.api import DEPLOYMENT, POD, POOL, SERVICE, Api, eventually
-from tests.cluster.disturbance import kill_container, pods, rolled_out
+from tests.cluster.api import DEPLOYMENT, POD, POOL, SERVICE, eventually
+from tests.cluster.disturbance import OPERATOR, kill_container, no_operator, pods, rolled_out
 from tests.cluster.fleet import SYSTEM, Fleet, Tenant
 from tests.cluster.load import constant_load
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.oracles import SOAK, foreign, identities, minimal, no_orphan, ready, settled
 from tests.cluster.story import tell
 
-OPERATOR = "taskfleet-operator"
 # The operator is killed, and ends itself when it can't keep its lease.
 ENDS_PROCESSES = True
 OUTAGE_REQUESTS = 1800 if SOAK else 100
@@ -40,20 +38,6 @@ def team(fleet: Fleet) -> Iterator[Tenant]:
         tenant.apply("steady", fleet.artifact("outage"))
         ready(fleet.api, tenant.namespace)
         yield tenant
-
-
-@contextmanager
-def no_operator(api: Api) -> Iterator[None]:
-    def scaled(count: int) -> None:
-        api.patch(DEPLOYMENT, OPERATOR, SYSTEM, change={"spec": {"replicas": count}})
-        rolled_out(api, OPERATOR, SYSTEM)
-
-    scaled(0)
-    eventually(lambda: not api.list(POD, SYSTEM, labels="app.kubernetes.io/component=operator"), what="the operator is gone")
-    try:
-        yield
-    finally:
-        scaled(1)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
