@@ -164,3 +164,9 @@ def _phase(revision: TaskModelRevision, promoted: TaskModelRevision) -> str | No
 
 def _digest_of(revision: TaskModelRevision) -> str:
     return digest(revision.metadata.name[-1])
+
+
+def small(max_per_pool: int = 2, candidate_slots: int = 1) -> PackingWorld:
+    """A world whose pools have little room."""
+    limits = {"maxPerPool": max_per_pool, "candidateSlots": candidate_slots, "maxActive": 1}
+    return PackingWorld(serving_class=serving_class(adapters=limits))

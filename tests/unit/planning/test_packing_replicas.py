@@ -106,3 +106,26 @@ class TestExternal:
         world.scaled_by_others.add(name)
         world.serving_class = serving_class(scaling={"minReplicas": 0, "maxReplicas": 4})
         assert model_pool(draft(world))["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize(
+    ("scalings", "defaults", "replicas"),
+    [
+        ([{}], {}, 1),
+        ([{"minReplicas": 0}], {}, 1),
+        ([{"minReplicas": 3}], {}, 3),
+        ([{"minReplicas": 3}, {"minReplicas": 2}], {}, 3),
+        ([{}], {"minReplicas": 2, "maxReplicas": 4}, 2),
+        ([{"maxReplicas": 1}], {"minReplicas": 2, "maxReplicas": 4}, 1),
+        ([{"minReplicas": 0}], {"minReplicas": 2, "maxReplicas": 4}, 1),
+        ([{"minReplicas": 256}], {}, 256),
+    ],
+)
+def test_replicas_are_what_the_most_demanding_task_asks_for(
+    scalings: list[dict[str, int]], defaults: dict[str, int], replicas: int
+) -> None:
+    world = PackingWorld(serving_class=serving_class(scaling=defaults))
+    for number, scaling in enumerate(scalings):
+        world.add(f"task-{number}", scaling=scaling)
+    (draft,) = world.pack().apply
+    assert draft.spec.replicas == replicas
