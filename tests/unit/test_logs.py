@@ -6,14 +6,9 @@ import logging
 import pytest
 
 from taskfleet import logs
+from tests.unit.logging_setup import logging_as_before  # noqa: F401  a fixture
 
-
-@pytest.fixture(autouse=True)
-def _restore_root_logger() -> object:
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def test_fields_stand_behind_the_message(capsys: pytest.CaptureFixture[str]) -> None:

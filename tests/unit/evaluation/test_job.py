@@ -14,6 +14,7 @@ from taskfleet.cli.commands import app
 from taskfleet.evaluation import job
 from taskfleet.evaluation.settings import EvaluationSettings
 from tests.unit.evaluation.scripted_endpoint import ScriptedEndpoint, endpoint, golden_lines, question
+from tests.unit.logging_setup import logging_as_before  # noqa: F401  a fixture
 
 LINES = golden_lines(*((f"n{number}", f"n{number}") for number in range(10)))
 
@@ -73,6 +74,7 @@ async def test_what_can_not_be_measured_is_reported(tmp_path: Path, changes: dic
     assert message in found.message
 
 
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("metric", [Metric.EXACT_MATCH, Metric.JSON_SCHEMA])
 def test_job_leaves_report_and_outcomes(
     metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
@@ -95,6 +97,7 @@ def test_job_leaves_report_and_outcomes(
     assert lines[4]["candidate"]["answer"] == "wrong"
 
 
+@pytest.mark.usefixtures("logging_as_before")
 async def test_job_without_a_gateway_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taskfleet.evaluation.endpoint.FIRST_PAUSE_SECONDS", 0)
     given = settings(tmp_path, "http://127.0.0.1:1/v1")
