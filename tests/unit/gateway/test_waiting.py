@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -138,6 +140,18 @@ async def test_client_that_leaves_while_it_waits_is_counted_as_such() -> None:
         await until(lambda: waits(world, "cold-start", "left") == 1)
         demand = world.gateway.measurements.demand(("finance", "vendor"))
         assert (demand.held, demand.under_way, demand.arrivals) == (0, 0, 1)
+
+
+async def test_examples_of_the_documentation_are_what_clients_get() -> None:
+    examples = _documented_errors()
+    async with running(max_held_per_task=1, hold_seconds=0.5) as world:
+        serve(world.table)
+        waiting = asyncio.create_task(_whole_error(world))
+        await until(lambda: world.figure("held_requests"))
+        assert await _whole_error(world) == examples["queue_full"]
+        assert await asyncio.wait_for(waiting, 20) == examples["model_unavailable"]
+        condition(world, "Unschedulable", "0/3 nodes are available")
+        assert await _whole_error(world) == examples["cannot_start"]
 
 
 # What can't come right by itself
@@ -369,6 +383,22 @@ async def _error(world: World, **arguments: Any) -> tuple[int, Any, dict[str, An
     async with world.post(**arguments) as response:
         body = await response.json()
         return response.status, response.headers, body["error"]
+
+
+async def _whole_error(world: World) -> tuple[str, str]:
+    """Status line, headers and body as the documentation shows them: how long it took is left out."""
+    async with world.post() as response:
+        shown = {name: value for name, value in response.headers.items() if name in {"x-taskfleet-held-reason", "Retry-After"}}
+        waited = ["x-taskfleet-held-seconds"] if "x-taskfleet-held-seconds" in response.headers else []
+        head = [f"HTTP/1.1 {response.status} {response.reason}", *waited, *(f"{name}: {value}" for name, value in shown.items())]
+        return "\n".join(head), await response.text()
+
+
+def _documented_errors() -> dict[str, tuple[str, str]]:
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text().replace("finance/invoice-total", "finance/vendor")
+    section = text.partition("## Requests that wait for a pod")[2].partition("\n## ")[0]
+    blocks = [block.strip().partition("\n\n") for block in section.split("```")[1::2]]
+    return {json.loads(body)["error"]["code"]: (re.sub(r"(held-seconds): [\d.]+", r"\1", head), body) for head, _, body in blocks}
 
 
 async def _last_event(world: World, body: Any = None, *, path: str = "/v1/chat/completions", then: Pod | None = None) -> bytes:
