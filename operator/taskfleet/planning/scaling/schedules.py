@@ -104,14 +104,54 @@ def _is_active(schedule: Schedule, zone: ZoneInfo, now: datetime) -> bool:
 def _next(expression: str, zone: ZoneInfo, now: datetime) -> datetime | None:
     """The first time after now, within fifty years."""
     begin = now - _margin(zone, now)
+    if _is_by_the_wall(expression):
+        return _first_on_the_wall(expression, zone, begin, now)
     return next((found for moment in CronSim(expression, begin.astimezone(zone)) if (found := moment.astimezone(UTC)) > now), None)
 
 
 def _last(expression: str, zone: ZoneInfo, now: datetime) -> datetime | None:
     """The last time up to now, within fifty years."""
     begin = now.replace(microsecond=0) + _SECOND + _margin(zone, now)
+    if _is_by_the_wall(expression):
+        return _last_on_the_wall(expression, zone, begin, now)
     moments = CronSim(expression, begin.astimezone(zone), reverse=True)
     return next((found for moment in moments if (found := moment.astimezone(UTC)) <= now), None)
+
+
+def _is_by_the_wall(expression: str) -> bool:
+    """Is it due whenever the clock shows it, also twice or never, as what has a star for minutes or hours is in Debian's cron?"""
+    minute, hour = expression.split()[:2]
+    return minute.startswith("*") or hour.startswith("*")
+
+
+# The library goes by hours that have passed, and misses half of one where the clock changes by half an hour (Lord Howe Island), so the clock on the wall is read here.
+
+
+def _first_on_the_wall(expression: str, zone: ZoneInfo, begin: datetime, now: datetime) -> datetime | None:
+    found: datetime | None = None
+    for wall in CronSim(expression, begin.astimezone(zone).replace(tzinfo=None)):
+        shown = _shown(wall, zone)
+        # The second time that something is shown may come after the first time of what is later on the wall.
+        if found is not None and shown and shown[0] >= found:
+            break
+        found = min((moment for moment in (found, *shown) if moment is not None and moment > now), default=None)
+    return found
+
+
+def _last_on_the_wall(expression: str, zone: ZoneInfo, begin: datetime, now: datetime) -> datetime | None:
+    found: datetime | None = None
+    for wall in CronSim(expression, begin.astimezone(zone).replace(tzinfo=None), reverse=True):
+        shown = _shown(wall, zone)
+        if found is not None and shown and shown[-1] <= found:
+            break
+        found = max((moment for moment in (found, *shown) if moment is not None and moment <= now), default=None)
+    return found
+
+
+def _shown(wall: datetime, zone: ZoneInfo) -> list[datetime]:
+    """When a zone's clock shows a time: once, twice where it goes back, never where it goes forward."""
+    moments = {wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+    return sorted(moment for moment in moments if moment.astimezone(zone).replace(tzinfo=None, fold=0) == wall)
 
 
 def _margin(zone: ZoneInfo, now: datetime) -> timedelta:
