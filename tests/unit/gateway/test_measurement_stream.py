@@ -16,6 +16,7 @@ from taskfleet.gateway.internal import InternalApi
 from taskfleet.kube.identity import Identity
 from taskfleet.names import INTERNAL_AUDIENCE
 from tests.unit.gateway.pods import Pod
+from tests.unit.gateway.waiting import until
 from tests.unit.gateway.world import MODEL, World, running, serve
 
 OPERATOR = "system:serviceaccount:taskfleet-system:taskfleet-operator"
@@ -97,16 +98,29 @@ def only(batch: MeasurementBatch) -> RevisionCounts:
     return found
 
 
+async def ask_counted(world: World, requests: int) -> None:
+    """One more request, which is the so-many-th and has been counted: the client has its answer a moment before."""
+    await ask(world)
+    await until(lambda: sum(tally.counts().live.requests for tally in world.gateway.measurements.tallies()) == requests)
+
+
+async def counted(lines: Lines, requests: int) -> MeasurementBatch:
+    """The line that tells of so many. Others before it tell of requests under way, where they take long."""
+    while True:
+        batch = await lines.next()
+        if batch.revisions and only(batch).live.requests == requests:
+            return batch
+
+
 async def test_first_line_has_everything_and_the_next_ones_what_has_changed() -> None:
     async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port:
-        await ask(world)
+        await ask_counted(world, 1)
         async with port.lines() as lines:
             first = await lines.next()
             assert (only(first).namespace, only(first).task_model, only(first).uid) == ("finance", "vendor", "uid-vendor-1")
             assert only(first).live.requests == 1
-            await ask(world)
-            second = await lines.next()
-            assert only(second).live.requests == 2
+            await ask_counted(world, 2)
+            second = await counted(lines, 2)
             assert first.replica == second.replica
         async with port.lines() as again:
             assert only(await again.next()).live.requests == 2
@@ -116,9 +130,8 @@ async def test_nothing_new_is_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(measurement_stream, "HEARTBEAT_SECONDS", 0.01)
     async with Pod("a", models={MODEL}) as pod, running(pod) as world, internal(world) as port, port.lines() as lines:
         await lines.next()
-        await ask(world)
-        while not (batch := await lines.next()).revisions:
-            assert batch.demand == ()
+        await ask_counted(world, 1)
+        await counted(lines, 1)
         for _ in range(3):
             assert (await lines.next()).revisions == ()
 
