@@ -21,7 +21,7 @@ from tests.cluster.load import Outcome, Target, constant_load, judge
 from tests.cluster.local.cluster import Cluster
 from tests.cluster.local.progress import Progress
 from tests.cluster.openai_client import Answer, OpenAiClient
-from tests.cluster.oracles import SOAK, ready
+from tests.cluster.oracles import SOAK, ready, warnings
 from tests.cluster.sockets import listeners
 from tests.cluster.story import tell
 from tests.engine.environment import ensure
@@ -213,6 +213,7 @@ def test_real_engine_sleeps_wakes_for_a_request_and_gets_a_second_pod_in_a_burst
         assert (first.status, first.text.strip()) == (200, example["expected"]), first.raw
         held = float(first.headers["x-taskfleet-held-seconds"])
         assert held > 0
+        assert [event["note"] for event in warnings(fleet.api, finance.namespace, SLEEPER)] == [], "to wake is no trouble"
         with ThreadPoolExecutor(AT_ONCE + 1) as users:
             grown = users.submit(has, 2)
             answered = [one for found in users.map(lambda _: until(grown, ask), range(AT_ONCE)) for one in found]

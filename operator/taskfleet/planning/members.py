@@ -115,12 +115,17 @@ def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
 def _nowhere(
     snapshot: PoolSnapshot, member: Member, reports: Mapping[str, AdapterReport | None], before: MemberStatus | None
 ) -> MemberStatus:
-    """No pod is Ready. An adapter that can't be fetched says more than that."""
-    for pod, report in reports.items():
-        if report is not None and report.phase is AdapterPhase.STAGING and report.message:
-            return _pending(member, pod, report)
+    """No pod is Ready. An adapter that can't be fetched says more than that; one that is on its way only where nothing was proven before the pool slept."""
+    said = {
+        pod: report for pod, report in reports.items() if report is not None and report.phase is AdapterPhase.STAGING and report.message
+    }
+    stuck = next(((pod, report) for pod, report in said.items() if report.reason != Reason.LOADING), None)
+    if stuck is not None:
+        return _pending(member, *stuck)
     if before is not None and (before.state is MemberState.FAILED or (before.state is MemberState.PROVEN and _slept(snapshot))):
         return before
+    for pod, report in said.items():
+        return _pending(member, pod, report)
     return _said(member, MemberState.PENDING, Reason.NO_READY_PODS, "no pod is Ready")
 
 

@@ -1,7 +1,7 @@
 """A pool that has nothing to do: it is settled, asleep, waking, or being deleted."""
 
 from taskfleet.api.agent import AdapterPhase
-from taskfleet.api.modelpool import MemberState, ModelPool
+from taskfleet.api.modelpool import MemberState, MemberStatus, ModelPool
 from taskfleet.planning import pool
 from taskfleet.planning.conditions import Outlook, outlook_of
 from taskfleet.planning.plans import PoolPlan
@@ -96,6 +96,18 @@ class TestSleeping:
         assert member_status(planned(woken)).state is MemberState.PROVEN
         loading = agent(woken, "pod-a", report(ENGINE_NAME, AdapterPhase.LOADING, "Loading"))
         assert member_status(planned(woken, agents=(loading,))).state is MemberState.PENDING
+
+    def test_adapter_on_its_way_to_a_woken_pod_stays_proven_and_one_that_cannot_be_fetched_does_not(self) -> None:
+        woken, starting = asleep_pool("Waking", replicas=1), (pod(ready=False),)
+
+        def while_it_is(reason: str, message: str) -> MemberStatus:
+            staging = agent(woken, "pod-a", report(ENGINE_NAME, AdapterPhase.STAGING, reason, message), staged=False)
+            return member_status(planned(woken, pods=starting, agents=(staging,), deployment=deployment(1, ready=0)))
+
+        assert while_it_is("Loading", "waiting for the base").state is MemberState.PROVEN
+        broken = while_it_is("SourceUnavailable", "registry.example does not answer")
+        assert (broken.state, broken.reason) == (MemberState.PENDING, "SourceUnavailable")
+        assert "registry.example does not answer" in broken.message
 
     def test_base_that_serves_a_task_stays_proven_too(self) -> None:
         task = task_model("plain", version=None)
