@@ -21,6 +21,8 @@ from tests.engine.environment import EngineEnvironmentError
 
 READY_SECONDS = 900
 ANSWER_SECONDS = 120
+# Whoever lets the tiny model sleep is answered when its engine has started: most of a minute on two cores. Tests hold requests for less.
+HOLD_SECONDS = 120
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def demonstrate(name: str) -> int:
     with progress.step("pushing the tiny model and its adapters to the cluster's registry"):
         invoices.push_models(cluster)
     with progress.step("installing the chart with helm"):
-        install(cluster)
+        install(cluster, "--set", f"gateway.timeouts.hold={HOLD_SECONDS}")
     with progress.step("applying the examples, and waiting until their engine has started and all three are Ready"):
         invoices.apply_examples(cluster)
         invoices.await_ready(cluster, seconds=READY_SECONDS)
