@@ -50,7 +50,7 @@ def demonstrate(name: str) -> int:
     with progress.step("pushing the tiny model and its adapters to the cluster's registry"):
         invoices.push_models(cluster)
     with progress.step("installing the chart with helm"):
-        install(cluster, "--set", f"gateway.timeouts.hold={HOLD_SECONDS}")
+        install(cluster, f"gateway.timeouts.hold={HOLD_SECONDS}")
     with progress.step("applying the examples, and waiting until their engine has started and all three are Ready"):
         invoices.apply_examples(cluster)
         invoices.await_ready(cluster, seconds=READY_SECONDS)
