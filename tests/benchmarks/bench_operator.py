@@ -155,7 +155,7 @@ def edits(api: Api, running: OperatorProcess, agents: FleetAgents, count: int, r
     """One new adapter version after another, at a steady rate; the time until the pod's agent has it in its document."""
     tasks = {task["metadata"]["name"]: task["metadata"]["namespace"] for task in api.list(TASK_MODEL)}
     chosen = random.Random(1).sample(sorted(tasks), count)  # noqa: S311  no secret
-    before, spent, asked = set(agents.told), cpu_seconds(running.process), calls(running)
+    before, spent, asked, looked = set(agents.told), cpu_seconds(running.process), calls(running), looks(running)
     sent: dict[tuple[str, str], float] = {}
     for name in chosen:
         began = time.monotonic()
@@ -175,9 +175,22 @@ def edits(api: Api, running: OperatorProcess, agents: FleetAgents, count: int, r
     )
     running.brings(partial(all_serve, api, "v2", len(sent)), what="the new versions serve", within=LONG)
     quiet(running)
-    each = {name: (count - asked.get(name, 0)) / len(sent) for name, count in calls(running).items()}
-    told = ", ".join(f"{name} {count:.1f}" for name, count in sorted(each.items()) if count >= 0.05)
-    say(f"for each edit: {(cpu_seconds(running.process) - spent) / len(sent) * 1000:.0f} ms of CPU; calls: {told}")
+    say(f"for each edit: {(cpu_seconds(running.process) - spent) / len(sent) * 1000:.0f} ms of CPU")
+    say(f"for each edit: calls: {for_each(calls(running), asked, len(sent))}")
+    say(f"for each edit: looks: {for_each(looks(running), looked, len(sent))}")
+
+
+def for_each(now: Mapping[str, float], before: Mapping[str, float], count: int) -> str:
+    each = {name: (value - before.get(name, 0)) / count for name, value in now.items()}
+    return ", ".join(f"{name} {value:.1f}" for name, value in sorted(each.items()) if value >= 0.05)
+
+
+def looks(running: OperatorProcess) -> dict[str, float]:
+    """How often keys were looked at so far, by their kind."""
+    found: dict[str, float] = {}
+    for kind, value in running.samples("taskfleet_reconcile_seconds_count", "kind"):
+        found[kind] = found.get(kind, 0) + float(value)
+    return found
 
 
 def calls(running: OperatorProcess) -> dict[str, float]:

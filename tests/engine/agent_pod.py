@@ -16,7 +16,7 @@ import aiohttp
 from taskfleet.api.agent import (
     DESIRED_KEY,
     DESIRED_PATH,
-    LIVE_PATH,
+    METRICS_PATH,
     READY_PATH,
     STATE_PATH,
     TRUST_KEY,
@@ -189,8 +189,9 @@ class Pod:
     async def ready(self) -> bool:
         return await self._answers_ok(READY_PATH)
 
-    async def alive(self) -> bool:
-        return await self._answers_ok(LIVE_PATH)
+    async def up(self) -> bool:
+        """The agent itself answers, and not only the door, which is open before."""
+        return await self._answers_ok(METRICS_PATH)
 
     async def _answers_ok(self, path: str) -> bool:
         try:
@@ -251,7 +252,7 @@ async def running_pod(
                 pod.push_base(base)
             pod.mount()
             pod.start_agent()
-            await until(pod.alive, limit=WAIT)
+            await until(pod.up, limit=WAIT)
             if engine:
                 await pod.start_engine()
                 await until(pod.ready, limit=WAIT)

@@ -150,7 +150,7 @@ async def restarted(pod: Pod) -> None:
     await asyncio.to_thread(pod.agent.wait, WAIT)
     await asyncio.to_thread(pod.engine.stop)
     pod.start_agent()
-    await until(pod.alive, limit=WAIT)
+    await until(pod.up, limit=WAIT)
     await pod.start_engine()
     await until(pod.ready, limit=WAIT)
     await pod.reach({"vendor-v1": PROVEN})

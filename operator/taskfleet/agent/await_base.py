@@ -14,6 +14,9 @@ from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
 
+# Somebody may be waiting for this pod.
+_LOOK_SECONDS = 0.05
+
 
 def run(environment: Mapping[str, str]) -> None:
     """Returns once the agent beside has staged the base. Why it hasn't yet is said by the agent, in its state and its log.
@@ -27,5 +30,5 @@ def run(environment: Mapping[str, str]) -> None:
     sign = Path(environment.get("TASKFLEET_RUN", "/run/taskfleet")) / signs.BASE_READY
     log.info("waiting for the base", extra=fields(sign=str(sign)))
     while not sign.exists():
-        time.sleep(0.2)
+        time.sleep(_LOOK_SECONDS)
     log.info("the base is staged")

@@ -15,6 +15,7 @@ from taskfleet.agent.base_stage import BaseStage
 from taskfleet.agent.board import Board
 from taskfleet.agent.copies import Copies
 from taskfleet.agent.desired import DesiredDocument, Offer
+from taskfleet.agent.door import BACKLOG, Door
 from taskfleet.agent.drain import Drain
 from taskfleet.agent.engine_watch import EngineWatch
 from taskfleet.agent.farewell import Farewell
@@ -47,20 +48,20 @@ CLOSE_SECONDS = 2.0
 ENGINE_CHANGES = 4
 
 
-def run(settings: AgentSettings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises what no part of it could deal with: then the container is restarted."""
+def run(settings: AgentSettings, door: Door | None) -> None:
+    """Runs until SIGTERM or SIGINT, behind the door where that is open already. Raises what no part of it could deal with: then the container is restarted."""
     logs.configure(level=settings.log_level, style=settings.log_style)
-    asyncio.run(_run(settings, Pace()))
+    asyncio.run(_run(settings, Pace(), door))
 
 
-async def _run(settings: AgentSettings, pace: Pace) -> None:
+async def _run(settings: AgentSettings, pace: Pace, door: Door | None) -> None:
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
     async with proxy.engine_session() as session, asyncio.TaskGroup() as tasks:
         agent = Agent(settings, pace, session, tasks)
-        runner = await agent.start()
+        runner = await agent.start(door)
         # What is there now stays, and is looked through no more, as in the gateway: nothing moves while the garbage collector looks at everything.
         gc.collect()
         gc.freeze()
@@ -185,8 +186,8 @@ class Agent:
             max_body_bytes=self._settings.max_body_bytes,
         )
 
-    async def start(self) -> web.AppRunner:
-        """Takes up what an earlier agent of this pod left, starts everything, and opens the door."""
+    async def start(self, door: Door | None) -> web.AppRunner:
+        """Takes up what an earlier agent of this pod left, starts everything, and takes over the door, or opens it."""
         self._store.prepare()
         self.drain.prepare()
         self._document.restore()
@@ -207,7 +208,10 @@ class Agent:
         # Cancelled with its client: what nobody waits for any more is not generated.
         runner = web.AppRunner(self.application, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
-        await web.TCPSite(runner, self._settings.pod_ip, self._settings.listen_port).start()
+        if door is not None:
+            await web.SockSite(runner, await asyncio.to_thread(door.hand_over), backlog=BACKLOG).start()
+        else:
+            await web.TCPSite(runner, self._settings.pod_ip, self._settings.listen_port, backlog=BACKLOG).start()
         return runner
 
     def cancel(self) -> None:

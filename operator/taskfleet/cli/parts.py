@@ -19,10 +19,14 @@ def gateway() -> None:
 
 
 def agent() -> None:
+    from taskfleet.agent.door import opened  # noqa: PLC0415
+
+    door = opened(os.environ)  # before what takes its time
+
     from taskfleet.agent.main import run  # noqa: PLC0415
     from taskfleet.agent.settings import AgentSettings  # noqa: PLC0415
 
-    run(AgentSettings.from_environment(os.environ))
+    run(AgentSettings.from_environment(os.environ), door)
 
 
 def await_base() -> None:

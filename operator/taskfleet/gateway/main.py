@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -23,6 +24,7 @@ from taskfleet.gateway.feedback_keys import FeedbackKeys
 from taskfleet.gateway.followup import FollowUp
 from taskfleet.gateway.hold import Hold
 from taskfleet.gateway.internal import InternalApi
+from taskfleet.gateway.knocks import Knocks
 from taskfleet.gateway.measurement_stream import MeasurementStreams
 from taskfleet.gateway.meter import Meter, watch_loop
 from taskfleet.gateway.mirror import Mirror
@@ -44,6 +46,9 @@ from taskfleet.kube.tokens import PoolTokens as KubePoolTokens
 from taskfleet.logs import fields
 
 log = logging.getLogger(__name__)
+
+# For a pod's word that it is Ready. While it starts, its agent says no after 1.5 s.
+READY_SECONDS = 3.0
 
 
 def run(settings: GatewaySettings) -> None:
@@ -80,11 +85,20 @@ def assemble(
     table = RouteTable(on_change=hold.wake)
     places = Places(total=settings.max_open_requests, per_tenant=settings.max_open_per_tenant, max_bytes=settings.max_buffered_body_bytes)
     measurements, supervision = Measurements(), Supervision(time.monotonic)
+    streams = MeasurementStreams(measurements, told=supervision.told)
     load = Load()
     mirror = Mirror(table=table, upstream=sender, load=load, measurements=measurements)
     proxy = Proxy(
         table=table,
-        waiting=Waiting(table=table, hold=hold, meter=meter, seconds=settings.hold_seconds, comment_seconds=settings.comment_seconds),
+        waiting=Waiting(
+            table=table,
+            hold=hold,
+            knocks=Knocks(table=table, ask=partial(sender.is_ready, within=READY_SECONDS)),
+            meter=meter,
+            seconds=settings.hold_seconds,
+            comment_seconds=settings.comment_seconds,
+            woken=streams.hurry,
+        ),
         upstream=sender,
         meter=meter,
         measurements=measurements,
@@ -124,7 +138,7 @@ def assemble(
         task_models=table.count,
         supervised=lambda: supervision.active,
     )
-    return Gateway(table, meter, measurements, MeasurementStreams(measurements, told=supervision.told), supervision, mirror, api)
+    return Gateway(table, meter, measurements, streams, supervision, mirror, api)
 
 
 def upstream(settings: GatewaySettings, tokens: PoolTokens) -> Upstream:

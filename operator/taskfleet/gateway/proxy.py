@@ -128,6 +128,7 @@ class Proxy:
         self._meter.elsewhere.labels(elsewhere.reason).inc()
         if elsewhere.reason != CANDIDATE_FAILED:
             self._load.rest(target.model, endpoint.address, time.monotonic() + REST_SECONDS)
+            self._table.refuses(call.name.namespace, target.pool, endpoint)
         call.tried.setdefault(target.model, set()).add(endpoint.address)
         call.refusals.add(elsewhere.reason)
         call.transcript = None

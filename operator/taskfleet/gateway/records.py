@@ -90,13 +90,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceRecord:
-    """An EndpointSlice of a pool's Service: its Ready agents."""
+    """An EndpointSlice of a pool's Service: its Ready agents, and those of pods that are not Ready (yet)."""
 
     namespace: str
     name: str
     pool: str
     pool_uid: str  # as its labels claim
     endpoints: tuple[Endpoint, ...]
+    starting: tuple[Endpoint, ...] = ()
 
 
 class _Scoring(Model):
@@ -175,21 +176,27 @@ def slice_record(item: dict[str, Any]) -> SliceRecord | None:
     if not pool or not pool_uid or labels.get(LABEL_SERVICE) != pool:
         return None
     port = next((port["port"] for port in item.get("ports") or () if port.get("port")), AGENT_PORT)
-    endpoints = [
-        Endpoint(f"[{address}]:{port}" if ":" in address else f"{address}:{port}", pool_uid)
-        for endpoint in item.get("endpoints") or ()
-        if _ready(endpoint.get("conditions") or {})
-        for address in endpoint["addresses"][:1]  # further addresses are the same pod again (EndpointSlice API)
-    ]
+    ready, starting = list[Endpoint](), list[Endpoint]()
+    for endpoint in item.get("endpoints") or ():
+        conditions = endpoint.get("conditions") or {}
+        found = [
+            Endpoint(f"[{address}]:{port}" if ":" in address else f"{address}:{port}", pool_uid)
+            for address in endpoint["addresses"][:1]  # further addresses are the same pod again (EndpointSlice API)
+        ]
+        # An unknown readiness counts as ready (EndpointSlice API); terminating ones are never ready.
+        if conditions.get("ready") is not False:
+            ready += found
+        elif not conditions.get("terminating"):
+            starting += found
     return SliceRecord(
         namespace=metadata["namespace"],
         name=metadata["name"],
         pool=pool,
         pool_uid=pool_uid,
-        endpoints=tuple(sorted(endpoints, key=lambda endpoint: endpoint.address)),
+        endpoints=_sorted(ready),
+        starting=_sorted(starting),
     )
 
 
-def _ready(conditions: dict[str, Any]) -> bool:
-    # An unknown readiness counts as ready (EndpointSlice API); terminating ones are never ready.
-    return conditions.get("ready") is not False
+def _sorted(endpoints: list[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.address))

@@ -60,6 +60,8 @@ class RouteTable:
     _pools: dict[Key, str] = field(default_factory=dict)  # UIDs
     _slices: dict[Key, SliceRecord] = field(default_factory=dict)
     _endpoints: dict[Key, tuple[Endpoint, ...]] = field(default_factory=dict)  # by pool
+    _starting: dict[Key, tuple[Endpoint, ...]] = field(default_factory=dict)  # by pool: not Ready by their slices
+    _answering: set[Endpoint] = field(default_factory=set)  # of those: they say that they are
     _anywhere: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)  # by namespace: all pools' endpoints
 
     # What requests ask
@@ -105,6 +107,24 @@ class RouteTable:
         if pool is None:
             return self._anywhere.get(namespace, ())
         return self._endpoints.get((namespace, pool), ())
+
+    def starting(self, namespace: str, pool: str) -> tuple[Endpoint, ...]:
+        """Agents of a pool that are not Ready, as far as the cluster has told."""
+        return self._starting.get((namespace, pool), ())
+
+    # What pods tell
+
+    def answers(self, namespace: str, pool: str, endpoint: Endpoint) -> None:
+        """A pod says that it is Ready. It counts as that from now on; what the cluster tells of it takes the word's place."""
+        if endpoint in self.starting(namespace, pool) and endpoint not in self._answering:
+            self._answering.add(endpoint)
+            self._gather(namespace, {pool})
+
+    def refuses(self, namespace: str, pool: str | None, endpoint: Endpoint) -> None:
+        """A pod did not take a request. If its own word was all that made it Ready, that is over."""
+        if pool is not None and endpoint in self._answering:
+            self._answering.discard(endpoint)
+            self._gather(namespace, {pool})
 
     # What the watches tell
 
@@ -186,15 +206,26 @@ class RouteTable:
     def _gather(self, namespace: str, pools: set[str]) -> None:
         for pool in pools:
             claim = (namespace, pool, self._pools.get((namespace, pool)))
-            found = {
-                e for record in self._slices.values() if (record.namespace, record.pool, record.pool_uid) == claim for e in record.endpoints
-            }
-            self._endpoints.pop((namespace, pool), None)
-            if found:
-                self._endpoints[namespace, pool] = tuple(sorted(found, key=lambda endpoint: endpoint.address))
+            slices = [record for record in self._slices.values() if (record.namespace, record.pool, record.pool_uid) == claim]
+            ready = {endpoint for record in slices for endpoint in record.endpoints}
+            starting = {endpoint for record in slices for endpoint in record.starting} - ready
+            self._answering -= set(self.starting(namespace, pool)) - starting
+            _keep(self._endpoints, (namespace, pool), ready | (starting & self._answering))
+            _keep(self._starting, (namespace, pool), starting)
         everywhere = {e for (place, _), endpoints in self._endpoints.items() if place == namespace for e in endpoints}
-        self._anywhere[namespace] = tuple(sorted(everywhere, key=lambda endpoint: endpoint.address))
+        self._anywhere[namespace] = _in_order(everywhere)
         self.on_change(namespace)
+
+
+def _keep(table: dict[Key, tuple[Endpoint, ...]], pool: Key, found: set[Endpoint]) -> None:
+    if found:
+        table[pool] = _in_order(found)
+    else:
+        table.pop(pool, None)
+
+
+def _in_order(endpoints: set[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.address))
 
 
 def _published(target: TrafficTarget, seen: RevisionRecord | None, in_force: dict[str, RevisionRecord]) -> Target | None:

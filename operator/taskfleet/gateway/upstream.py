@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from taskfleet.api.agent import NOT_HERE_STATUS
+from taskfleet.api.agent import NOT_HERE_STATUS, READY_PATH
 from taskfleet.gateway.connections import Connections
 from taskfleet.gateway.errors import UpstreamTimedOutError
 from taskfleet.gateway.records import Endpoint
@@ -168,6 +168,18 @@ class Upstream:
             async with answer:
                 raise ElsewhereError(reason, message=_text(await answer.read()))
         return answer
+
+    async def is_ready(self, endpoint: Endpoint, *, within: float) -> bool:
+        """Whether the pod says that it is Ready, as it would to the kubelet; a pod that starts takes its time to say no."""
+        try:
+            answer = await self._send(
+                endpoint, f"GET {READY_PATH} HTTP/1.1\r\nHost: {endpoint.address}\r\n\r\n".encode(), within=within, quiet=within
+            )
+            async with answer:
+                await answer.read()
+        except (ElsewhereError, UpstreamTimedOutError):
+            return False
+        return answer.status == 200
 
     async def _token(self, audience: str, refused: Sequence[str]) -> str:
         """Raises ElsewhereError where there is none that the pod has not refused."""

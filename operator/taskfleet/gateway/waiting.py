@@ -14,6 +14,7 @@ from taskfleet.gateway import keep_alive
 from taskfleet.gateway.call import Call
 from taskfleet.gateway.errors import ApiError, ModelNotFoundError, UnavailableError
 from taskfleet.gateway.hold import RETRY_AFTER, HeldReason, Hold
+from taskfleet.gateway.knocks import Knocks
 from taskfleet.gateway.meter import Meter
 from taskfleet.gateway.routes import RouteTable, Target
 
@@ -26,14 +27,26 @@ Found = TypeVar("Found")
 
 
 class Waiting:
-    """`seconds`: how long a request may wait from its first trouble; `comment_seconds`: between two comments to a client that wants them."""
+    """`seconds`: how long a request may wait from its first trouble; `comment_seconds`: between two comments to a client that wants them; `woken`: a pool is to wake."""
 
-    def __init__(self, *, table: RouteTable, hold: Hold, meter: Meter, seconds: float, comment_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        table: RouteTable,
+        hold: Hold,
+        knocks: Knocks,
+        meter: Meter,
+        seconds: float,
+        comment_seconds: float,
+        woken: Callable[[], None],
+    ) -> None:
         self._table = table
         self._hold = hold
+        self._knocks = knocks
         self._meter = meter
         self._seconds = seconds
         self._comment_seconds = comment_seconds
+        self._woken = woken
 
     def give_up(self, call: Call) -> float:
         """When the request is not tried any longer: monotonic. From its first trouble on."""
@@ -57,9 +70,10 @@ class Waiting:
         began, give_up, pause = time.monotonic(), self.give_up(call), _pause(call)
         before = call.held
         try:
-            with self._hold.place(call.task) as held, call.waits():
+            with self._hold.place(call.task) as held, call.waits(), self._knocks.at(call.task[0], _that_start(reason, targets)):
                 if reason is HeldReason.COLD_START and self._hold.of_task(call.task) == 1:
                     self._meter.woke(call.task)
+                    self._woken()
                 while (now := time.monotonic()) < give_up:
                     await held.wait(min(pause, give_up - now, self._until_comment(call, now)))
                     found = choose(call)
@@ -110,6 +124,11 @@ def _reason(call: Call, targets: Sequence[Target]) -> HeldReason:
     if call.refusals:
         return HeldReason.NO_POD_HAS_IT if call.refusals <= _LACKS_ADAPTER else HeldReason.PODS_FAIL
     return HeldReason.COLD_START if targets else HeldReason.NO_ROUTE
+
+
+def _that_start(reason: HeldReason, targets: Sequence[Target]) -> set[str]:
+    """The pools whose pods may be ready before the cluster says so."""
+    return {target.pool for target in targets if target.pool is not None} if reason is HeldReason.COLD_START else set()
 
 
 def _pause(call: Call) -> float:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from taskfleet import names
 from taskfleet.api.revision import Outcome, TaskModelRevision, TaskModelRevisionSpec
 from taskfleet.api.taskmodel import Override, Rollout, Task, TaskModel
+from taskfleet.planning.memo import once_per_object
 from taskfleet.planning.plans import RevisionDraft
 from taskfleet.planning.rollout.verbs import verbs_for
 
@@ -52,6 +53,7 @@ def name_of(spec: TaskModelRevisionSpec) -> str:
     return f"{spec.task_model_name}-{names.short_hash(text, length=HASH_LENGTH)}"
 
 
+@once_per_object
 def target_name(task: TaskModel) -> str:
     """The name of the revision that the task's present spec asks for."""
     return name_of(spec_of(task))

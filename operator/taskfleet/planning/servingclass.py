@@ -23,6 +23,7 @@ from taskfleet.api.servingclass import (
 from taskfleet.planning.baseimage import BASE_IMAGE
 from taskfleet.planning.conditions import Finding, Outlook, Summary, events_between, merged
 from taskfleet.planning.enginestart import ENGINE_STARTS
+from taskfleet.planning.memo import once_per_object
 from taskfleet.planning.plans import ServingClassPlan
 from taskfleet.planning.quantities import parse
 
@@ -122,6 +123,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+@once_per_object
 def violation(spec: ServingClassSpec) -> str | None:
     """The first violation among `CHECKS`, naming the field; None for a usable class."""
     return next((message for check in CHECKS if (message := check(spec))), None)

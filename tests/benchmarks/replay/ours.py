@@ -6,7 +6,6 @@ The windows' means are taken from the counters that gateways keep, at every look
 from datetime import UTC, datetime, timedelta
 
 from taskfleet.api.fields import Metadata
-from taskfleet.api.measurements import CHANGES_SECONDS
 from taskfleet.api.modelpool import ModelPool, ModelPoolSpec
 from taskfleet.api.servingclass import ScalingDefaults
 from taskfleet.api.taskmodel import Base, Scaling
@@ -23,7 +22,7 @@ class Taskfleet:
     """Its state is the decision's memory and the counters' windows."""
 
     name = "taskfleet"
-    wakes_after = CHANGES_SECONDS  # the operator looks when a gateway's stream tells of a change
+    wakes_after = 0.0  # a gateway tells at once of a request that wakes a pool
 
     def __init__(self, target: Target, scaling: ScalingDefaults | None = None) -> None:
         chosen = scaling or ScalingDefaults()

@@ -32,6 +32,11 @@ def test_step_that_waits_for_the_base_imports_next_to_nothing(tmp_path: Path) ->
     assert not found & (FOR_USERS | {"pydantic", "aiohttp", "asyncio"})
 
 
+def test_agent_opens_its_door_before_it_imports_what_takes_time() -> None:
+    found = imported("import sys\nimport taskfleet.cli.main\nimport taskfleet.agent.door")
+    assert not found & (FOR_USERS | {"pydantic", "aiohttp", "asyncio"})
+
+
 def test_agent_starts_without_the_libraries_of_users_commands() -> None:
     found = imported("import sys\nimport taskfleet.cli.main\nimport taskfleet.agent.main")
     assert not found & FOR_USERS

@@ -1,5 +1,6 @@
 """Objects as the API server shows them, and the records that the gateway makes of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.gateway.records import (
@@ -116,7 +117,9 @@ def pool(name: str = "tiny-pool", *, namespace: str = "finance", uid: str | None
     return pool_record({"metadata": {"namespace": namespace, "name": name, "uid": uid or f"uid-{name}"}})
 
 
-def at(*addresses: str, pool: str = "tiny-pool", namespace: str = "finance", name: str = "slice-1") -> SliceRecord:
+def at(
+    *addresses: str, starting: Sequence[str] = (), pool: str = "tiny-pool", namespace: str = "finance", name: str = "slice-1"
+) -> SliceRecord:
     """A slice whose endpoints stand at host:port addresses of this machine, each its own port."""
-    found = tuple(Endpoint(address, f"uid-{pool}") for address in sorted(addresses))
-    return SliceRecord(namespace=namespace, name=name, pool=pool, pool_uid=f"uid-{pool}", endpoints=found)
+    ready, others = (tuple(Endpoint(address, f"uid-{pool}") for address in sorted(some)) for some in (addresses, starting))
+    return SliceRecord(namespace=namespace, name=name, pool=pool, pool_uid=f"uid-{pool}", endpoints=ready, starting=others)

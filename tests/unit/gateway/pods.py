@@ -9,6 +9,8 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from taskfleet.api.agent import READY_PATH
+
 Answer = Callable[["Pod", web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -93,6 +95,8 @@ class Pod:
     answer: Answer = completion
     host: str = "127.0.0.1"
     any_token: bool = False  # a test looks at the tokens itself
+    ready: asyncio.Event | None = None  # its probe waits for it, as an agent's does while it starts; None: it says no at once
+    probes: int = 0
     received: list[Received] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,6 +107,7 @@ class Pod:
         self.gate.set()
         app = web.Application()
         app.router.add_post("/v1/{route:.*}", self._handle)
+        app.router.add_get(READY_PATH, self._probe)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, 0)
@@ -114,6 +119,13 @@ class Pod:
     async def __aexit__(self, *_: object) -> None:
         self.gate.set()
         await self._runner.cleanup()
+
+    async def _probe(self, _request: web.Request) -> web.Response:
+        self.probes += 1
+        if self.ready is None:
+            return web.Response(status=503, text="the engine is not healthy")
+        await self.ready.wait()
+        return web.Response(text="ok")
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())

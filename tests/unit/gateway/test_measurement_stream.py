@@ -251,3 +251,19 @@ async def test_newest_streams_stay_when_there_are_too_many() -> None:
 async def _gated(pod: Pod, _request: web.Request, body: dict[str, object]) -> web.StreamResponse:
     await pod.gate.wait()
     return web.json_response({"model": body["model"], "choices": []})
+
+
+async def test_request_that_wakes_a_pool_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement_stream, "CHANGES_SECONDS", 3600)
+    async with running() as world, internal(world) as inside, inside.lines() as lines:
+        serve(world.table)
+        await lines.next()  # the first one says that there is nothing
+        asked = asyncio.create_task(_ask(world))
+        (demand,) = (await lines.next()).demand
+        assert (demand.task_model, demand.held) == ("vendor", 1)
+        asked.cancel()
+
+
+async def _ask(world: World) -> None:
+    async with world.post() as response:
+        await response.read()

@@ -50,6 +50,17 @@ def test_only_ready_agents_become_endpoints() -> None:
     assert _addresses(slice_json("10.0.0.1", ready=None)) == ["10.0.0.1:8080"]
 
 
+def test_pods_that_may_become_ready_are_told_apart_from_those_that_end() -> None:
+    record = slice_record(slice_json("10.0.0.1", ready=False))
+    assert record is not None
+    assert record.starting == (Endpoint("10.0.0.1:8080", "uid-tiny-pool"),)
+    ending = slice_json("10.0.0.1", ready=False)
+    ending["endpoints"][0]["conditions"]["terminating"] = True
+    ended = slice_record(ending)
+    assert ended is not None
+    assert (ended.starting, ended.endpoints) == ((), ())
+
+
 def test_slice_of_another_service_is_none_of_ours() -> None:
     item = slice_json("10.0.0.1")
     item["metadata"]["labels"] = {"kubernetes.io/service-name": "web"}
