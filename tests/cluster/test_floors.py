@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet.names import LABEL_MANAGED_BY, MANAGED_BY
-from tests.cluster.api import POD, Object, eventually
+from tests.cluster.api import POD, Object, eventually, is_true
 from tests.cluster.disturbance import OPERATOR, deaf, no_operator, pods, rolled_out
 from tests.cluster.fleet import SYSTEM, Artifact, Fleet
 from tests.cluster.load import constant_load
@@ -189,6 +189,7 @@ def test_pool_keeps_its_pods_while_gateways_are_not_heard_and_says_so(fleet: Fle
     def unknown() -> Object:
         scaling = team.scaling()
         assert scaling["reason"] == "DemandUnknown", scaling
+        assert is_true(team.pool(), "DemandUnknown")
         return scaling
 
     team.wakes()
@@ -207,6 +208,7 @@ def test_pool_keeps_its_pods_while_gateways_are_not_heard_and_says_so(fleet: Fle
 def test_schedule_lets_go_at_its_end(cluster: Cluster, team: SleepyTeam, scheduled: Scheduled) -> None:
     """Which takes gateways that are heard again, where they were not."""
     scheduled.pool.has(0, within=240)
+    assert not is_true(scheduled.pool.pool(), "DemandUnknown")
     assert datetime.now(UTC) >= scheduled.end
     eventually(lambda: "floor" not in scheduled.pool.scaling(), what="no schedule is told of", within=30, describe=team.story)
     assert "night-shift" not in told_to_people(cluster, team.tenant.namespace)

@@ -9,7 +9,7 @@ from taskfleet.api.fields import Model
 
 
 class ConditionType(StrEnum):
-    """What a condition is about. All but the last four are True when things are well."""
+    """What a condition is about. All but the last five are True when things are well."""
 
     ACCEPTED = "Accepted"  # the spec is valid and its ServingClass may be used
     ASSIGNED = "Assigned"  # the task has a pool
@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"  # abnormal-true (kstatus): work is under way
     STALLED = "Stalled"  # abnormal-true (kstatus): nothing happens before somebody acts
     VERSION_MOVED = "VersionMoved"  # abnormal-true: the version stands for other bytes at its source than those that serve
+    DEMAND_UNKNOWN = "DemandUnknown"  # abnormal-true, of pools: not all gateways are heard, and no pod is taken away
     FIELDS_WITHOUT_EFFECT = "FieldsWithoutEffect"  # abnormal-true: names fields of the spec that this version does not act on
 
 
@@ -77,6 +78,8 @@ class Reason(StrEnum):
     PAUSED = "Paused"  # somebody paused the rollout
     # VersionMoved
     NEW_BYTES_UPSTREAM = "NewBytesUpstream"  # the version stands for other bytes at its source now, which are not served
+    # DemandUnknown
+    GATEWAY_NOT_HEARD = "GatewayNotHeard"  # what a gateway is asked for is not known; the pool keeps its pods until it is
     # FieldsWithoutEffect
     NOT_IN_THIS_VERSION = "NotInThisVersion"  # the fields are valid and kept; this version does not act on them
     # Operator's own trouble

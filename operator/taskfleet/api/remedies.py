@@ -64,6 +64,7 @@ OF_REASONS: Mapping[Reason, str] = {
     Reason.PAUSED: "Nothing, until you want it to go on: `taskfleet rollout resume`.",
     # VersionMoved
     Reason.NEW_BYTES_UPSTREAM: "Push the new bytes under a version of their own and name it in `spec.adapter.version`, or give the old version its bytes back. What was recorded first goes on serving.",
+    Reason.GATEWAY_NOT_HEARD: "See that the operator reaches port 9090 of every gateway pod (NetworkPolicies, a gateway that hangs); `taskfleet_measured_gateways` says how many it hears. Pools may still grow. It goes on by itself.",
     # FieldsWithoutEffect
     Reason.NOT_IN_THIS_VERSION: "Nothing, if you can do without: the fields are kept for a later version. Otherwise remove them, so that nobody relies on them.",
     # Operator's own trouble

@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 GATHER_SECONDS = 0.5
 # A pool without any request is looked at more and more seldom: what can change its size is heard of, or can wait for so long.
 QUIET_SECONDS = 10.0
-ASLEEP_SECONDS = 60.0
+# So is one that can't get smaller either.
+RESTING_SECONDS = 60.0
+_RESTING = frozenset({ScalingReason.AT_ZERO, ScalingReason.AT_MINIMUM, ScalingReason.SPARE})
 # Pods that could not be closed are asked again.
 POSTPONED_SECONDS = 10.0
 
@@ -251,5 +253,5 @@ def _pause(snapshot: ScalingSnapshot, decision: ScalingDecision, before: float) 
     quiet = demand is not None and demand.complete and not any(view.held or view.stable for view in demand.tasks)
     if not quiet or decision.replicas != snapshot.pool.spec.replicas:
         return decision.look_again_seconds
-    longest = ASLEEP_SECONDS if decision.replicas == 0 else QUIET_SECONDS
+    longest = RESTING_SECONDS if decision.reason in _RESTING else QUIET_SECONDS
     return max(decision.look_again_seconds, min(2 * before, longest))

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from taskfleet.api.agent import AdapterPhase, AdapterReport, AgentState
 from taskfleet.api.conditions import Reason
 from taskfleet.api.modelpool import Member, MemberState, MemberStatus
+from taskfleet.api.revision import TaskModelRevision
 from taskfleet.planning.claims import claim_of
 from taskfleet.planning.conditions import known, shortened
 from taskfleet.planning.desired import engine_name_of
@@ -27,18 +28,25 @@ def member_statuses(snapshot: PoolSnapshot) -> list[MemberStatus]:
     """One status for each member, in the order of the spec."""
     before = {status.revision: status for status in snapshot.pool.status.members}
     heard = {agent.pod: agent.state for agent in snapshot.agents if agent.state is not None and agent.state.pool_uid == _uid(snapshot)}
-    return [
-        _status(snapshot, member, before.get(member.revision), heard).model_copy(
-            update={"upstream_digest": _upstream_digest(snapshot, member, before.get(member.revision), heard)}
-        )
-        for member in snapshot.pool.spec.members
-    ]
+    revisions = {revision.metadata.name: revision for revision in snapshot.revisions}
+    found = []
+    for member in snapshot.pool.spec.members:
+        told, revision = before.get(member.revision), revisions.get(member.revision)
+        digest = _upstream_digest(snapshot, member, revision, told, heard)
+        found.append(_status(snapshot, member, revision, told, heard).model_copy(update={"upstream_digest": digest}))
+    return found
 
 
-def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> MemberStatus:
+def _status(
+    snapshot: PoolSnapshot,
+    member: Member,
+    revision: TaskModelRevision | None,
+    before: MemberStatus | None,
+    heard: Mapping[str, AgentState],
+) -> MemberStatus:
     name = engine_name_of(snapshot.pool, member)
     if name is None:
-        return _unresolved(snapshot, member)
+        return _unresolved(snapshot, member, revision)
     if member.adapter is None:
         return _base_member(snapshot, member, before, heard)
     living = {pod.name for pod in snapshot.pods if not pod.deleting}
@@ -52,9 +60,14 @@ def _status(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None,
     return _by_ready_pods(member, before, serving, reports, level) if serving else _nowhere(snapshot, member, reports, before)
 
 
-def _upstream_digest(snapshot: PoolSnapshot, member: Member, before: MemberStatus | None, heard: Mapping[str, AgentState]) -> str | None:
+def _upstream_digest(
+    snapshot: PoolSnapshot,
+    member: Member,
+    revision: TaskModelRevision | None,
+    before: MemberStatus | None,
+    heard: Mapping[str, AgentState],
+) -> str | None:
     """What one agent at least was told by the source. Whoever pinned the digest has said that the version doesn't matter."""
-    revision = next((found for found in snapshot.revisions if found.metadata.name == member.revision), None)
     name = engine_name_of(snapshot.pool, member)
     if name is None or member.adapter is None or (revision is not None and revision.spec.adapter and revision.spec.adapter.digest):
         return None
@@ -96,8 +109,7 @@ def _base_member(snapshot: PoolSnapshot, member: Member, before: MemberStatus | 
     return _said(member, MemberState.PROVEN, Reason.PROVEN, "proven on every Ready pod")
 
 
-def _unresolved(snapshot: PoolSnapshot, member: Member) -> MemberStatus:
-    revision = next((found for found in snapshot.revisions if found.metadata.name == member.revision), None)
+def _unresolved(snapshot: PoolSnapshot, member: Member, revision: TaskModelRevision | None) -> MemberStatus:
     if revision is not None and revision.status.digest is not None:
         before = member.waits_behind
         message = in_words(snapshot.pool.metadata.name, before) if before is not None else _ON_ITS_WAY

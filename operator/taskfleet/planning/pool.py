@@ -19,7 +19,7 @@ from taskfleet.planning.podtrouble import Trouble, trouble
 from taskfleet.planning.resolution import resolutions
 from taskfleet.planning.scaling.coldstart import later_start
 from taskfleet.planning.scaling.sleep import is_asleep, is_waking
-from taskfleet.planning.scaling.status import scaling_events, scaling_status
+from taskfleet.planning.scaling.status import demand_findings, scaling_events, scaling_status
 from taskfleet.planning.snapshot import PoolSnapshot
 
 
@@ -73,14 +73,16 @@ def _status(snapshot: PoolSnapshot, *, usable: bool, now: datetime) -> ModelPool
     pool = snapshot.pool
     ready = sum(pod.serving for pod in snapshot.pods)
     found = trouble(snapshot)
-    findings = (_available(snapshot, ready, found), *_summary(snapshot, found, ready=ready, usable=usable).findings)
+    scaling = scaling_status(pool.status.scaling, snapshot.scaling, now=now)
+    summary = _summary(snapshot, found, ready=ready, usable=usable)
+    findings = (_available(snapshot, ready, found), *summary.findings, *demand_findings(scaling))
     return ModelPoolStatus(
         observed_generation=pool.metadata.generation,
         conditions=merged(pool.status.conditions, findings, generation=pool.metadata.generation, now=now),
         replicas=sum(not pod.deleting and pod.phase not in {"Failed", "Succeeded"} for pod in snapshot.pods),
         ready_replicas=ready,
         selector=",".join(f"{key}={value}" for key, value in sorted(selector(pool).items())),
-        scaling=scaling_status(pool.status.scaling, snapshot.scaling, now=now),
+        scaling=scaling,
         last_start=later_start(pool.status.last_start, snapshot.last_start),
         members=member_statuses(snapshot),
     )

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from taskfleet.api.agent import AgentState, ArtifactKind, BaseReport, EngineReport
 from taskfleet.api.modelpool import ModelPool, ScalingReason
-from taskfleet.controller.autoscaler import ASLEEP_SECONDS, POSTPONED_SECONDS, QUIET_SECONDS, Autoscaler
+from taskfleet.controller.autoscaler import POSTPONED_SECONDS, QUIET_SECONDS, RESTING_SECONDS, Autoscaler
 from taskfleet.controller.cache import Cache
 from taskfleet.controller.demandrecords import DemandRecords
 from taskfleet.controller.devicetime import DeviceTime
@@ -247,15 +247,19 @@ async def test_coming_back_from_another_autoscaler_begins_with_what_it_left(worl
     assert (world.decided, world.packing) == (5, False)
 
 
-async def test_a_pool_without_requests_is_looked_at_less_and_less(world: _World) -> None:
-    world.serving_class(minReplicas=1)
+@pytest.mark.parametrize(
+    ("least", "pause"), [(1, RESTING_SECONDS), (0, QUIET_SECONDS)], ids=["at its minimum", "not idle for long enough yet"]
+)
+async def test_a_pool_without_requests_is_looked_at_less_and_less(world: _World, least: int, pause: float) -> None:
+    world.serving_class(minReplicas=least, idleSeconds=3600)
     world.pool(1)
     world.pods(1)
+    world.asks(0)
     waits: list[float] = []
     for _ in range(20):
         waits.append(await world.look(after=waits[-1] if waits else 1.0))
-    assert waits[-1] == QUIET_SECONDS
-    assert sum(waits[-10:]) == 10 * QUIET_SECONDS
+    assert waits[-1] == pause
+    assert sum(waits[-10:]) == 10 * pause
     world.asks(1)
     assert await world.look() < QUIET_SECONDS
 
@@ -265,7 +269,7 @@ async def test_a_pool_at_zero_is_looked_at_rarely(world: _World) -> None:
     wait = 1.0
     for _ in range(20):
         wait = await world.look(after=wait)
-    assert wait == ASLEEP_SECONDS
+    assert wait == RESTING_SECONDS
 
 
 async def test_a_sleeping_pool_is_looked_at_when_a_schedule_begins_and_ends(world: _World) -> None:

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from taskfleet.api.conditions import ConditionType, Reason
 from taskfleet.api.modelpool import ScalingReason, ScalingStatus
-from taskfleet.planning.conditions import shortened, timestamp
+from taskfleet.planning.conditions import Finding, shortened, timestamp
 from taskfleet.planning.plans import Event
 from taskfleet.planning.scaling.autoscaling import ScalingDecision
 
@@ -22,7 +23,8 @@ def seconds_until_told(before: ScalingStatus | None, decision: ScalingDecision) 
         return 0.0
     if before.reason == decision.reason:
         return None
-    return SOON_SECONDS if decision.reason in _SOON else REASON_SECONDS
+    # That demand is known again is news as well: a condition hangs on it.
+    return SOON_SECONDS if decision.reason in _SOON or before.reason == ScalingReason.DEMAND_UNKNOWN else REASON_SECONDS
 
 
 def scaling_status(before: ScalingStatus | None, decision: ScalingDecision | None, *, now: datetime) -> ScalingStatus | None:
@@ -37,6 +39,13 @@ def scaling_status(before: ScalingStatus | None, decision: ScalingDecision | Non
         last_scale_time=timestamp(now) if scaled else before.last_scale_time if before is not None else None,
         floor=decision.floor,
     )
+
+
+def demand_findings(scaling: ScalingStatus | None) -> tuple[Finding, ...]:
+    """The condition that says that a pool is kept as it is because demand is not known; nothing where it is known, or does not matter."""
+    if scaling is None or scaling.reason != ScalingReason.DEMAND_UNKNOWN:
+        return ()
+    return (Finding(ConditionType.DEMAND_UNKNOWN, True, Reason.GATEWAY_NOT_HEARD, scaling.message),)
 
 
 def scaling_events(before: ScalingStatus | None, after: ScalingStatus | None) -> tuple[Event, ...]:

@@ -80,6 +80,20 @@ def test_what_is_not_as_people_want_it_is_told_sooner(reason: ScalingReason) -> 
     assert seconds_until_told(status(2), decision(2, reason)) == SOON_SECONDS
 
 
+def test_that_demand_is_known_again_is_told_as_soon_as_that_it_is_not() -> None:
+    assert seconds_until_told(status(2, "DemandUnknown"), decision(2)) == SOON_SECONDS
+
+
+@pytest.mark.parametrize(("reason", "conditions"), [("DemandUnknown", ["GatewayNotHeard"]), ("Steady", [])])
+def test_unknown_demand_is_a_condition_of_the_pool_while_it_lasts(reason: str, conditions: list[str]) -> None:
+    pool = pool_of(key=key_for(task_model()), replicas=2)
+    told = pool.model_copy(update={"status": pool.status.model_copy(update={"scaling": status(2, reason)})})
+    found = plan(PoolSnapshot(pool=told, serving_class=None, scaling=None), now=NOW).status
+    assert found is not None
+    assert [condition.reason for condition in found.conditions if condition.type == "DemandUnknown"] == conditions
+    assert all(condition.status == "True" for condition in found.conditions if condition.type == "DemandUnknown")
+
+
 def test_a_long_message_fits_the_status() -> None:
     found = scaling_status(None, decision(1, message="x" * 5000), now=NOW)
     assert found is not None
