@@ -4,12 +4,12 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import urllib3
 
 from taskfleet.names import LABEL_POOL, engine_name
-from tests.cluster.api import ApiError, Object
+from tests.cluster.api import ApiError, Object, eventually
 from tests.cluster.disturbance import pods
 from tests.cluster.fleet import Artifact, Tenant
 from tests.cluster.local.cluster import Cluster
@@ -37,23 +37,26 @@ def sicken(
 @contextmanager
 def slow_everywhere(cluster: Cluster, tenant: Tenant, task: str, artifact: Artifact, *, delay_seconds: float) -> Iterator[None]:
     """While the block runs, the version answers late on every pod, also on those that come, and on engines that start again."""
-    wish, ended = _wish(tenant, task, artifact, 0, delay_seconds), threading.Event()
+    wish, told, ended = _wish(tenant, task, artifact, 0, delay_seconds), set[str](), threading.Event()
+
+    def tell_new() -> bool:
+        """Whether every pod that there is has been told. A pod that goes, or an engine that does not listen yet, is for the next look."""
+        for pod in pods(tenant.fleet.api, tenant.namespace, labels=LABEL_POOL):
+            engine = _running_engine(pod)
+            if engine and engine not in told:
+                try:
+                    _tell(cluster, pod, wish)
+                except ClusterError:
+                    return False
+                told.add(engine)
+        return bool(told)
 
     def keep() -> None:
-        told: set[str] = set()
-        while not ended.is_set():
-            try:
-                for pod in pods(tenant.fleet.api, tenant.namespace, labels=LABEL_POOL):
-                    engine = _running_engine(pod)
-                    if engine and engine not in told:
-                        _tell(cluster, pod, wish)
-                        told.add(engine)
-            except (ApiError, ClusterError, urllib3.exceptions.HTTPError):
-                # A pod that goes, an engine that does not listen yet, an API server that restarts: the next look finds what there is then.
-                pass
-            ended.wait(LOOK_SECONDS)
+        while not ended.wait(LOOK_SECONDS):
+            with suppress(ApiError, urllib3.exceptions.HTTPError):  # of an API server that restarts
+                tell_new()
 
-    sicken(cluster, tenant, task, artifact, delay_seconds=delay_seconds)
+    eventually(tell_new, what="every pod is slow", within=60)
     with ThreadPoolExecutor(1) as keeper:
         kept = keeper.submit(keep)
         try:

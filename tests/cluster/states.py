@@ -33,10 +33,12 @@ def state(api: Api, namespace: str) -> dict[str, Any]:
 
 
 def _forget_why_scaled(obj: dict[str, Any]) -> None:
-    """Why a pool has its number of pods tells of what it had before; the number is compared."""
-    scaling = obj.get("status", {}).get("scaling", {})
+    """Why a pool has its number of pods tells of what it had before, and for how long gateways have been heard; the number is compared."""
+    status = obj.get("status", {})
     for name in ("reason", "message"):
-        scaling.pop(name, None)
+        status.get("scaling", {}).pop(name, None)
+    if "scaling" in status:
+        status["conditions"] = [condition for condition in status.get("conditions", []) if condition["type"] != "DemandUnknown"]
 
 
 HISTORY = frozenset(

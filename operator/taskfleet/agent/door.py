@@ -27,6 +27,8 @@ class Door:
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # A client that has left between being seen and being taken must not make this wait for the next one.
+        self._listening.setblocking(False)
         self._over, self._stop = socket.socketpair()
         self._answering = threading.Thread(target=self._answer, name="door", daemon=True)
         self._answering.start()

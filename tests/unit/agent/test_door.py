@@ -36,6 +36,7 @@ def test_who_comes_meanwhile_is_answered_by_whom_the_door_is_given_to() -> None:
         listening.settimeout(10)
         connection, _ = listening.accept()
         with connection:
+            connection.settimeout(10)
             assert connection.recv(1) == b"x"
 
 
