@@ -3,6 +3,7 @@
 Nothing here decides anything. An object that can't be read raises UnreadableObjectError, and the caller keeps what it knew.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,10 +194,11 @@ def slice_record(item: dict[str, Any]) -> SliceRecord | None:
         name=metadata["name"],
         pool=pool,
         pool_uid=pool_uid,
-        endpoints=_sorted(ready),
-        starting=_sorted(starting),
+        endpoints=in_order(ready),
+        starting=in_order(starting),
     )
 
 
-def _sorted(endpoints: list[Endpoint]) -> tuple[Endpoint, ...]:
+def in_order(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """By address, so that the same pods are the same value however they were told."""
     return tuple(sorted(endpoints, key=lambda endpoint: endpoint.address))

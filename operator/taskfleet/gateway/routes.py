@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from taskfleet.api.taskmodel import TrafficTarget
 from taskfleet.gateway.answer_ids import mark
 from taskfleet.gateway.model_name import ModelName
-from taskfleet.gateway.records import STABLE_PHASE, Endpoint, Key, PoolRecord, RevisionRecord, SliceRecord, TaskRecord
+from taskfleet.gateway.records import STABLE_PHASE, Endpoint, Key, PoolRecord, RevisionRecord, SliceRecord, TaskRecord, in_order
 from taskfleet.names import engine_name
 
 
@@ -213,19 +213,15 @@ class RouteTable:
             _keep(self._endpoints, (namespace, pool), ready | (starting & self._answering))
             _keep(self._starting, (namespace, pool), starting)
         everywhere = {e for (place, _), endpoints in self._endpoints.items() if place == namespace for e in endpoints}
-        self._anywhere[namespace] = _in_order(everywhere)
+        self._anywhere[namespace] = in_order(everywhere)
         self.on_change(namespace)
 
 
 def _keep(table: dict[Key, tuple[Endpoint, ...]], pool: Key, found: set[Endpoint]) -> None:
     if found:
-        table[pool] = _in_order(found)
+        table[pool] = in_order(found)
     else:
         table.pop(pool, None)
-
-
-def _in_order(endpoints: set[Endpoint]) -> tuple[Endpoint, ...]:
-    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.address))
 
 
 def _published(target: TrafficTarget, seen: RevisionRecord | None, in_force: dict[str, RevisionRecord]) -> Target | None:
